@@ -1,0 +1,137 @@
+"""What each stage sees of the tree: its slice is its cache key, so it holds all that matters and nothing else."""
+
+from __future__ import annotations
+
+from .base import Config
+from .tree import (
+    ContractsConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    IngestConfig,
+    LauncherConfig,
+    ModelConfig,
+    PromoteConfig,
+    RegistryConfig,
+    ReviewConfig,
+    ScoreConfig,
+    SelectConfig,
+    SoundstageConfig,
+    SplitConfig,
+    SynthConfig,
+    TrainConfig,
+    WindowConfig,
+)
+
+
+class SynthSlice(Config):
+    """Read by `synth`."""
+
+    synth: SynthConfig
+
+
+class IngestSlice(Config):
+    """Read by `ingest`; `synth` matters only for the source `synth:` and is None otherwise."""
+
+    ingest: IngestConfig
+    synth: SynthConfig | None
+
+
+class SplitSlice(Config):
+    """Read by `split`."""
+
+    split: SplitConfig
+
+
+class ValidateSlice(Config):
+    """Read by `validate`."""
+
+    contracts: ContractsConfig
+
+
+class ScoreSlice(Config):
+    """Read by `score`."""
+
+    score: ScoreConfig
+
+
+class ReviewSlice(Config):
+    """Read by `review`."""
+
+    review: ReviewConfig
+
+
+class SelectSlice(Config):
+    """Read by `select`; the window's length matters because clips must hold one."""
+
+    select: SelectConfig
+    window: WindowConfig
+
+
+class EncodeSlice(Config):
+    """Read by `encode`."""
+
+    encode: EncodeConfig
+    window: WindowConfig
+    model: ModelConfig
+
+
+class TrainSlice(Config):
+    """Read by the training stages: one run of the trainer over a model."""
+
+    train: TrainConfig
+    launcher: LauncherConfig
+    model: ModelConfig
+    window: WindowConfig
+
+
+class EvaluateSlice(Config):
+    """Read by `evaluate`."""
+
+    evaluate: EvaluateConfig
+    window: WindowConfig
+    model: ModelConfig
+
+
+class RegisterSlice(Config):
+    """Read by `register`."""
+
+    registry: RegistryConfig
+    evaluate: EvaluateConfig
+    window: WindowConfig
+    model: ModelConfig
+
+
+class PromoteSlice(Config):
+    """Read by `promote`."""
+
+    registry: RegistryConfig
+    promote: PromoteConfig
+    trial: bool
+
+
+def stage_slice(stage: str, config: SoundstageConfig) -> Config:
+    """The slice of `config` that the stage named `stage` reads.
+
+    Raises:
+        KeyError: no such stage.
+    """
+    train_parts = {"launcher": config.launcher, "model": config.model, "window": config.window}
+    model_parts = {"evaluate": config.evaluate, "window": config.window, "model": config.model}
+    is_synth = config.ingest.source.startswith("synth:")
+    builders: dict[str, Config] = {
+        "synth": SynthSlice(synth=config.synth),
+        "ingest": IngestSlice(ingest=config.ingest, synth=config.synth if is_synth else None),
+        "split": SplitSlice(split=config.split),
+        "validate": ValidateSlice(contracts=config.contracts),
+        "score": ScoreSlice(score=config.score),
+        "review": ReviewSlice(review=config.review),
+        "select": SelectSlice(select=config.select, window=config.window),
+        "encode": EncodeSlice(encode=config.encode, window=config.window, model=config.model),
+        "backbone": TrainSlice(train=config.backbone, **train_parts),
+        "pretrain": TrainSlice(train=config.pretrain, **train_parts),
+        "finetune": TrainSlice(train=config.finetune, **train_parts),
+        "evaluate": EvaluateSlice(**model_parts),
+        "register": RegisterSlice(registry=config.registry, **model_parts),
+        "promote": PromoteSlice(registry=config.registry, promote=config.promote, trial=config.trial),
+    }
+    return builders[stage]

@@ -1,0 +1,269 @@
+"""The typed configuration tree: one class a concern, every field with its unit and meaning.
+
+A stage never sees the whole tree: it receives its *slice* (`soundstage.config.slices`), so a change elsewhere
+cannot invalidate its result.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from .base import Config
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class SynthConfig(Config):
+    """The procedural audio-visual world: how many files, and which defects are planted."""
+
+    seed: int = Field(7, description="seed of the whole world")
+    clips: int = Field(480, ge=1, description="number of clean files before defects are planted")
+    classes: int = Field(8, ge=1, description="number of classes taken from the catalogue, in its order")
+    duration_sec: float = Field(4.0, gt=0.5, description="length of a clean file")
+    fps: int = Field(24, ge=6, le=60, description="frames a second of the files")
+    size: int = Field(96, ge=32, multiple_of=2, description="width and height in pixels")
+    sample_rate: int = Field(44100, description="audio samples a second of the files")
+    defects_each: int = Field(6, ge=0, description="planted files of every defect kind")
+
+
+class IngestConfig(Config):
+    """Where raw videos come from and how a clip is normalised."""
+
+    source: str = Field("synth:", description="`synth:` for the procedural world, else a folder of videos")
+    min_duration_sec: float = Field(2.2, gt=0, description="shorter sources are rejected `too_short`")
+    span_sec: float = Field(12.0, gt=0, description="longer sources are split into equal spans no longer than this")
+    max_duration_sec: float = Field(600.0, gt=0, description="longer sources are rejected `too_long`")
+    max_pixels: int = Field(3840 * 2160, gt=0, description="larger frames are rejected `too_large` before decoding")
+    short_side: int = Field(96, ge=16, multiple_of=2, description="normalised clips are scaled down to this short side")
+    fps: int = Field(24, ge=1, le=120, description="normalised constant frame rate")
+    sample_rate: int = Field(16000, description="normalised audio rate in Hz, mono")
+    workers: int = Field(2, ge=1, description="decoding processes")
+    file_timeout_sec: float = Field(120.0, gt=0, description="a file that takes longer is rejected `timeout`")
+    worker_memory_gib: float = Field(4.0, gt=0, description="address-space limit of a decoding process above its start")
+    licence: str = Field("unknown", description="licence recorded when the source states none")
+
+
+class SplitConfig(Config):
+    """Shares of groups; groups (source videos), never clips, are assigned."""
+
+    seed: int = 11
+    judge: Share = Field(0.0, description="groups set aside for the judge scorer")
+    validation: Share = Field(0.06, description="held-out loss and sample videos")
+    test: Share = Field(0.17, description="evaluation only")
+    open_classes: tuple[str, ...] = Field((), description="labels held out entirely, as split open_class_test")
+
+    @model_validator(mode="after")
+    def _some_remain(self) -> SplitConfig:
+        held_out = self.judge + self.validation + self.test
+        if held_out >= 1.0:
+            raise ValueError(f"split shares judge+validation+test sum to {held_out:.2f}; leave some for pretraining")
+        return self
+
+
+class ContractsConfig(Config):
+    """Limits that the data contracts enforce."""
+
+    max_reject_share: Share = Field(1.0, description="share of sources that may be rejected before the run stops")
+    max_abs_shift_sec: float = Field(2.0, gt=0, description="largest offset correction a selection may carry")
+
+
+class ScoreConfig(Config):
+    """Signals of every clip, computed in one decode pass on small grey frames and mono audio."""
+
+    frame_size: int = Field(48, ge=16, description="short side of the grey frames signals see")
+    max_offset_sec: float = Field(1.2, gt=0, description="offsets searched on both sides")
+    workers: int = Field(2, ge=1, description="scoring processes")
+
+
+class SelectConfig(Config):
+    """Thresholds from signals to decisions; selection may only drop, correct an offset, or route to stage two."""
+
+    min_loudness_dbfs: float = Field(-50.0, description="quieter clips are dropped `silent`")
+    max_silence_share: Share = Field(0.97, description="clips with more 0.1 s blocks under -50 dBFS are dropped `silent`")
+    max_still_share: Share = Field(0.985, description="clips with more frozen frames are dropped `still`")
+    max_black_share: Share = Field(0.5, description="clips with more black frames are dropped `black`")
+    max_cuts: int = Field(0, ge=0, description="clips with more cuts are dropped `cut`")
+    min_motion: float = Field(0.0005, ge=0, description="mean absolute frame difference (0..1) under which: `still`")
+    min_sync_correlation: float = Field(0.3, description="audio-motion correlation at the best offset; less: `unsynced`")
+    offset_tolerance_sec: float = Field(0.13, ge=0, description="offsets up to this are left as they are")
+    min_offset_confidence: float = Field(1.5, ge=0, description="a larger offset is corrected from this confidence on")
+    max_finetune_clips: int = Field(10_000, ge=0, description="upper bound of clips routed to stage two")
+
+
+class ReviewConfig(Config):
+    """Human verdicts; `simulated` exists for demonstrations and says so in every row."""
+
+    reviewer: Literal["none", "simulated"] = Field("none", description="`simulated` reads the planted truth table")
+    clips: int = Field(64, ge=0, description="clips the simulated reviewer looks at")
+    error_rate: Share = Field(0.02, description="share of wrong verdicts of the simulated reviewer")
+    seed: int = 5
+
+
+class WindowConfig(Config):
+    """A training example: so many frames at such a rate and size, with audio margin on both sides."""
+
+    num_frames: int = Field(12, ge=2, description="video frames of a window")
+    fps: int = Field(6, ge=1, description="frames a second of a window")
+    size: int = Field(32, ge=16, multiple_of=8, description="width and height in pixels")
+    audio_margin_sec: float = Field(0.5, ge=0, description="audio kept before and after the window")
+
+    @property
+    def duration_sec(self) -> Fraction:
+        """Length of a window in seconds."""
+        return Fraction(self.num_frames, self.fps)
+
+
+class AudioFeatureConfig(Config):
+    """Log-mel spectrogram and onset strength: the features that need no weights."""
+
+    sample_rate: int = Field(16000, description="Hz")
+    hop_length: int = Field(160, ge=16, description="audio samples between two feature frames")
+    n_fft: int = Field(512, ge=64, description="audio samples of an analysis window")
+    num_mel_bins: int = Field(32, ge=8, description="mel bands")
+
+
+class AdapterConfig(Config):
+    """Windowed audio cross-attention after the chosen blocks of the frozen transformer."""
+
+    inner_dim: int = Field(8, ge=1, description="width of queries, keys and values, all heads together")
+    heads: int = Field(1, ge=1, description="attention heads; divides inner_dim")
+    audio_dim: int = Field(24, ge=1, description="width to which all features are projected together")
+    window_sec: float = Field(0.25, description="audio seen on either side of a latent frame; inf sees all")
+    every: int = Field(1, ge=1, description="adapters after every n-th block")
+    max_share: Share = Field(0.019, description="trainable parameters over those of the frozen transformer, at most")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> AdapterConfig:
+        if self.inner_dim % self.heads:
+            raise ValueError(f"adapter.inner_dim={self.inner_dim} is not divisible by adapter.heads={self.heads}")
+        return self
+
+
+class BackboneConfig(Config):
+    """A frozen video transformer: a saved one by path or hub id, or the shape of a stand-in to train first."""
+
+    family: Literal["wan"] = "wan"
+    pretrained: str | None = Field(None, description="path or hub id of a diffusers model; None trains the stand-in")
+    prediction: Literal["velocity", "clean_residual"] = Field(
+        "velocity",
+        description="what the network's output means; `clean_residual` (stand-in only) is clean latents minus first frame",
+    )
+    num_layers: int = Field(4, ge=1, description="blocks of the stand-in")
+    num_attention_heads: int = Field(4, ge=1, description="heads of the stand-in")
+    attention_head_dim: int = Field(32, ge=8, multiple_of=2, description="width of a head of the stand-in")
+    ffn_dim: int = Field(512, ge=8, description="feed-forward width of the stand-in")
+    patch_size: int = Field(4, ge=1, description="spatial patch of the stand-in in latent pixels")
+    text_dim: int = Field(32, ge=8, description="width of the stand-in's text encoder")
+
+
+class ModelConfig(Config):
+    """Backbone, audio features and adapter together."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    audio: AudioFeatureConfig = AudioFeatureConfig()
+    adapter: AdapterConfig = AdapterConfig()
+
+
+class EncodeConfig(Config):
+    """Windows of clips to WebDataset shards."""
+
+    seed: int = 3
+    windows_per_clip: int = Field(4, ge=1, description="seeded windows of every training clip")
+    flip: bool = Field(True, description="every second window is mirrored left to right")
+    samples_per_shard: int = Field(256, ge=1, description="samples in one tar file")
+
+
+class TrainConfig(Config):
+    """One run of the one trainer."""
+
+    seed: int = 0
+    steps: int = Field(100, ge=1, description="optimizer steps")
+    global_batch: int = Field(16, ge=1, description="samples of one optimizer step over all ranks")
+    micro_batch: int = Field(16, ge=1, description="samples of one forward pass on one rank")
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_steps: int = Field(20, ge=0, description="linear warm-up")
+    min_lr_share: Share = Field(0.1, description="learning rate at the end of the cosine, as a share of the peak")
+    weight_decay: float = Field(0.0, ge=0)
+    gradient_clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    audio_dropout: Share = Field(0.1, description="samples whose audio is replaced by the null audio")
+    text_dropout: Share = Field(0.1, description="samples whose caption is replaced by the null caption")
+    motion_weight: float = Field(0.0, ge=0, description="extra loss weight on moving pixels; 0 is the plain objective")
+    checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
+    validate_every: int = Field(100, ge=1, description="optimizer steps between held-out losses")
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")
+
+
+class LauncherConfig(Config):
+    """Who starts training processes."""
+
+    ranks: int = Field(1, ge=1, description="processes on this host")
+    threads: int = Field(0, ge=0, description="threads of a rank; 0 divides the host's cores")
+
+
+class EvaluateConfig(Config):
+    """Generation and scoring of the test split."""
+
+    seed: int = Field(0, description="seed of the sampler's noise")
+    clips: int = Field(64, ge=1, description="test clips, one window each")
+    num_inference_steps: int = Field(8, ge=1, description="denoising steps")
+    audio_guidance_scale: float = Field(1.0, ge=0, description="1 is no guidance")
+    text_guidance_scale: float = Field(1.0, ge=0, description="1 is no guidance")
+    batch: int = Field(16, ge=1, description="videos generated together")
+    late_frames: int = Field(2, ge=1, description="delay of the `late` control, in window frames")
+    bootstrap_samples: int = Field(2000, ge=100, description="resamples of an interval")
+    samples_shown: int = Field(6, ge=0, description="clips whose videos are kept for the report")
+
+
+class RegistryConfig(Config):
+    """The registered model's name."""
+
+    name: str = Field("soundstage-tiny", pattern=r"^[A-Za-z0-9._-]+$")
+
+
+class PromoteConfig(Config):
+    """The gate: all rules hold, or the champion stays."""
+
+    min_true: float = Field(0.60, description="mean motion correlation with the true audio, at least")
+    max_swapped: float = Field(0.20, description="with another clip's audio, at most")
+    max_late: float = Field(0.20, description="with the clip's own audio some frames late, at most")
+    max_stage_two_loss: float = Field(0.03, description="stage two may fall below stage one by at most this")
+    min_clips: int = Field(64, ge=2, description="test clips a verdict needs")
+    max_champion_loss: float = Field(0.03, description="the candidate may fall below the champion by at most this")
+
+
+class TrackingConfig(Config):
+    """Where runs are followed."""
+
+    uri: str | None = Field(None, description="MLflow URI; None is SQLite inside the workspace")
+    experiment: str = "soundstage"
+    system_metrics: bool = True
+
+
+class SoundstageConfig(Config):
+    """The whole tree, as a preset and its overrides resolve it."""
+
+    preset: str = "tiny"
+    trial: bool = Field(False, description="a run with capped steps: judged, never promoted")
+    synth: SynthConfig = SynthConfig()
+    ingest: IngestConfig = IngestConfig()
+    split: SplitConfig = SplitConfig()
+    contracts: ContractsConfig = ContractsConfig()
+    score: ScoreConfig = ScoreConfig()
+    review: ReviewConfig = ReviewConfig()
+    select: SelectConfig = SelectConfig()
+    window: WindowConfig = WindowConfig()
+    model: ModelConfig = ModelConfig()
+    encode: EncodeConfig = EncodeConfig()
+    backbone: TrainConfig = TrainConfig()
+    pretrain: TrainConfig = TrainConfig()
+    finetune: TrainConfig = TrainConfig()
+    launcher: LauncherConfig = LauncherConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    registry: RegistryConfig = RegistryConfig()
+    promote: PromoteConfig = PromoteConfig()
+    tracking: TrackingConfig = TrackingConfig()

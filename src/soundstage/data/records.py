@@ -1,0 +1,178 @@
+"""The records that cross rooms: their columns, and Parquet files that appear whole with identical bytes each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DataError
+from ..stages.files import atomic_path
+
+SCHEMA_VERSION = "1"
+
+RejectReason = Literal[
+    "not_media",  # no demuxer reads it: empty, text, a directory
+    "damaged",  # opens, but decoding fails
+    "no_video",
+    "no_audio",
+    "too_short",
+    "too_long",
+    "too_large",
+    "exact_duplicate",
+    "timeout",
+    "crashed",  # the decoding process died on it
+]
+REJECT_REASONS: tuple[str, ...] = RejectReason.__args__  # type: ignore[attr-defined]
+
+Split = Literal["pretrain", "judge", "validation", "test", "open_class_test"]
+SPLITS: tuple[str, ...] = Split.__args__  # type: ignore[attr-defined]
+
+Use = Literal["pretrain", "finetune", "validation", "test", "open_class_test", "dropped"]
+USES: tuple[str, ...] = Use.__args__  # type: ignore[attr-defined]
+
+Verdict = Literal["keep", "drop"]
+VERDICTS: tuple[str, ...] = Verdict.__args__  # type: ignore[attr-defined]
+
+
+def _schema(*fields: tuple[str, pa.DataType, bool]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(name, kind, nullable) for name, kind, nullable in fields],
+        metadata={"soundstage_schema_version": SCHEMA_VERSION},
+    )
+
+
+_S, _F, _I, _B = pa.string(), pa.float64(), pa.int64(), pa.bool_()
+
+CLIPS = _schema(
+    ("clip_id", _S, False),  # sha256 of source sha256 + span in integer microseconds
+    ("source_uri", _S, False),  # relative to the source folder
+    ("source_sha256", _S, False),
+    ("start_us", _I, False),  # span in the source, microseconds
+    ("duration_us", _I, False),
+    ("fps_num", _I, False),  # of the normalised clip
+    ("fps_den", _I, False),
+    ("num_frames", _I, False),
+    ("width", _I, False),
+    ("height", _I, False),
+    ("sample_rate", _I, False),
+    ("channels", _I, False),  # of the source
+    ("video_codec", _S, False),  # of the source
+    ("audio_codec", _S, False),
+    ("caption", _S, False),
+    ("caption_from", _S, False),  # source | label_template
+    ("label", _S, False),
+    ("licence", _S, False),
+    ("provenance", _S, False),
+    ("media_sha256", _S, False),  # of the normalised clip
+    ("media_uri", _S, False),  # relative to the workspace
+    ("group", _S, False),  # empty before `split`
+    ("split", _S, False),  # empty before `split`
+)
+
+REJECTS = _schema(
+    ("source_uri", _S, False),
+    ("start_us", _I, False),
+    ("duration_us", _I, False),  # 0: the whole source
+    ("reason", _S, False),
+    ("detail", _S, False),
+)
+
+SIGNALS = _schema(
+    ("clip_id", _S, False),
+    ("signal_version", _S, False),
+    ("black_share", _F, False),  # share of frames with mean luma under 0.04
+    ("still_share", _F, False),  # share of frame pairs that are frozen
+    ("motion", _F, False),  # mean absolute difference of neighbouring grey frames, 0..1
+    ("cuts", _I, False),
+    ("loudness_dbfs", _F, False),  # RMS level
+    ("silence_share", _F, False),  # share of 0.1 s blocks under -50 dBFS
+    ("clipping_share", _F, False),  # share of audio samples at full scale
+    ("onsets_per_sec", _F, False),
+    ("av_align", _F, False),  # matches / (onsets + peaks - matches), 0..1
+    ("av_offset_sec", _F, False),  # positive: sound is late against motion
+    ("av_correlation", _F, False),  # at the best offset
+    ("av_confidence", _F, False),  # best peak over the best peak elsewhere
+)
+
+REVIEWS = _schema(
+    ("clip_id", _S, False),
+    ("verdict", _S, False),
+    ("reviewer", _S, False),
+    ("seconds_spent", _F, False),
+    ("at", _S, False),  # ISO 8601, UTC
+)
+
+SELECTION = _schema(
+    ("clip_id", _S, False),
+    ("use", _S, False),
+    ("reasons", _S, False),  # comma-separated; empty when kept
+    ("weight", _F, False),
+    ("audio_shift_sec", _F, False),  # added to audio time so that sound meets motion
+)
+
+SHARD_SAMPLES = _schema(
+    ("key", _S, False),  # hash of clip_id, media_sha256, audio shift, window start, flip
+    ("clip_id", _S, False),
+    ("use", _S, False),
+    ("caption", _S, False),
+    ("weight", _F, False),
+    ("window_start_us", _I, False),
+    ("flip", _B, False),
+    ("shard", _S, False),
+    ("offset", _I, False),  # of the sample's first tar header, bytes
+    ("size", _I, False),  # to the end of its last block, bytes
+)
+
+TRUTH = _schema(
+    ("source_uri", _S, False),
+    ("label", _S, False),
+    ("defect", _S, False),  # none | silent | still | cut | duplicate | shifted | swapped | too_short | broken
+    ("audio_shift_sec", _F, False),  # how late the sound is against the picture
+    ("event_times_sec", _S, False),  # JSON list, in the picture
+)
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]], sort_by: Sequence[str]) -> int:
+    """Write rows sorted by `sort_by`; equal rows give equal bytes. Returns the number of rows.
+
+    Raises:
+        DataError: a row does not fit the schema; the first such value is named by Arrow.
+    """
+    ordered = sorted(rows, key=lambda row: tuple(row[name] for name in sort_by))
+    try:
+        table = pa.Table.from_pylist([dict(row) for row in ordered], schema=schema)
+        for field in schema:
+            if not field.nullable and table.column(field.name).null_count:
+                raise pa.ArrowInvalid(f"column {field.name!r} holds a null")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"rows for {path.name} do not fit their schema: {error}") from error
+    write_arrow(path, table)
+    return len(ordered)
+
+
+def write_arrow(path: Path, table: pa.Table) -> None:
+    """Write an Arrow table as Parquet, whole or not at all."""
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=100_000)
+
+
+def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
+    """Read rows, checking that the file has exactly the columns of `schema`.
+
+    Raises:
+        DataError: not Parquet, or other columns than expected.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}; rerun the stage that writes it") from error
+    if table.schema.names != schema.names:
+        missing = sorted(set(schema.names) - set(table.schema.names))
+        extra = sorted(set(table.schema.names) - set(schema.names))
+        raise DataError(f"{path}: missing columns {missing}, unknown columns {extra}; expected {schema.names}")
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
