@@ -148,10 +148,11 @@ def run_stage(
     *,
     external: str | None = None,
     observer: Observer | None = None,
+    fresh: bool = False,
 ) -> Execution:
     """Run one stage with its slice and input records, or find its earlier result.
 
-    `external` is the digest taken at submission; None takes it now.
+    `external` is the digest taken at submission; None takes it now. `fresh` runs it although its result exists.
     """
     stage = find_stage(name)
     function = load_attribute(stage.function)
@@ -164,6 +165,6 @@ def run_stage(
         workspace,
         code_version=stage.code_version(),
         external_digest=external_digest(stage, config, workspace) if external is None else external,
-        cacheable=stage.cacheable,
+        cacheable=stage.cacheable and not fresh,
         observer=observer,
     )

@@ -1,0 +1,1 @@
+"""The training pipeline: raw videos with sound to a promoted model."""
