@@ -39,11 +39,10 @@ def _work(config: Slice, inputs: Mapping[str, StageRecord], work: Work) -> Outco
 
 
 def _run(
-    workspace: Workspace, observer: MlflowObserver, function: Any = _work, inputs: Any = None, **changes: Any
+    workspace: Workspace, observer: MlflowObserver, function: Any = _work, inputs: Any = None, steps: int = 3
 ) -> Execution:
-    options = {"code_version": "c0de", "observer": observer} | {k: v for k, v in changes.items() if k == "cacheable"}
-    config = Slice(**{k: v for k, v in changes.items() if k != "cacheable"})
-    return execute("encode", function, config, inputs or {}, workspace, **options)
+    config = Slice(steps=steps)
+    return execute("encode", function, config, inputs or {}, workspace, code_version="c0de", observer=observer)
 
 
 def _config(tracking: TrackingConfig) -> SoundstageConfig:

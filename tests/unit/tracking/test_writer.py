@@ -12,7 +12,12 @@ def _samples(first: int, count: int) -> list[MetricSample]:
 
 def test_all_values_arrive_in_order_and_in_parts_of_the_limit() -> None:
     parts: list[list[MetricSample]] = []
-    writer = MetricWriter(lambda part: parts.append(part) is None, every_sec=0.01)
+
+    def send(part: list[MetricSample]) -> bool:
+        parts.append(part)
+        return True
+
+    writer = MetricWriter(send, every_sec=0.01)
     for step in range(3333):
         writer.put(_samples(step, 1))
     assert writer.close() == 0
