@@ -1,0 +1,200 @@
+"""Look at a file before decoding it: what it holds, where its clock starts, whether it keeps to the limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from .opening import SourceError, decode_packet, frame_time, open_media, reading
+
+# A header may round, or count a stream that ends a little later; a file cut short misses more than this.
+_MISSING_SEC = Fraction(1, 2)
+_MISSING_SHARE = Fraction(1, 20)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a source must keep to."""
+
+    min_duration_sec: float
+    max_duration_sec: float
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class SourceProbe:
+    """What a source holds. Times are seconds."""
+
+    origin: Fraction
+    """container time of the first video frame; every other time is relative to it"""
+    duration: Fraction
+    """from the first video frame to the end of the last one"""
+    width: int
+    """of the picture as shown: sample aspect and rotation applied"""
+    height: int
+    rotation: int
+    """turn that shows the picture upright, counter-clockwise: 0, 90, 180 or 270 degrees"""
+    video_index: int
+    """container index of the video stream"""
+    audio_index: int
+    video_codec: str
+    audio_codec: str
+    channels: int
+    """of the source's audio"""
+
+
+def probe(path: Path, limits: Limits) -> SourceProbe:
+    """Read header, packet time stamps and the first picture of `path`.
+
+    Raises:
+        SourceError: not a video, damaged, without picture or sound, or outside the limits.
+    """
+    with open_media(path) as container:
+        video, audio = _choose_streams(container)
+        _check_pixels(video.codec_context.width, video.codec_context.height, limits)
+        _check_length(Fraction(container.duration or 0, av.time_base), limits, "header")
+        scan = _Scan(limits, video.index, audio.index)
+        with reading(path):
+            for packet in container.demux():
+                scan.add(packet)
+            scan.check_complete(container)
+            return _describe(video, audio, scan, limits)
+
+
+def _choose_streams(container: av.container.InputContainer) -> tuple[av.VideoStream, av.AudioStream]:
+    """The first moving picture and the sound that belongs to it; cover art is no video."""
+    videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not videos:
+        covers = len(container.streams.video)
+        raise SourceError("no_video", f"no video stream; attached pictures: {covers}")
+    if not container.streams.audio:
+        raise SourceError("no_audio", "no audio stream")
+    video, audio = videos[0], container.streams.audio[0]
+    for stream in (video, audio):
+        if stream.codec_context is None:
+            raise SourceError("damaged", f"no decoder for the codec of {stream.type} stream {stream.index}")
+    return video, audio
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
+        raise SourceError(
+            "too_large", f"{width}x{height} pixels; at most {limits.max_pixels} allowed (ingest.max_pixels)"
+        )
+
+
+def _check_length(duration: Fraction, limits: Limits, origin: str) -> None:
+    if duration > limits.max_duration_sec:
+        raise SourceError(
+            "too_long",
+            f"{float(duration):.3f} s by its {origin}; at most {limits.max_duration_sec:g} s allowed "
+            "(ingest.max_duration_sec)",
+        )
+
+
+class _Scan:
+    """One pass over all packets: the first picture is decoded, of the others only the time stamps are read."""
+
+    def __init__(self, limits: Limits, video_index: int, audio_index: int) -> None:
+        self._limits, self._video, self._audio = limits, video_index, audio_index
+        self.first_frame: av.VideoFrame | None = None
+        self.video_end = self.end = Fraction(0)
+        self.video_packets = self.audio_packets = 0
+        self._earliest: Fraction | None = None
+        self._latest: list[Fraction] = []
+        """the two latest video time stamps"""
+
+    def add(self, packet: av.Packet[Any]) -> None:
+        """Take note of one packet."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if not packet.size or stamp is None:
+            return
+        if packet.is_corrupt:
+            raise SourceError("damaged", f"stream {packet.stream_index} is cut off in the middle of a packet")
+        start = stamp * packet.time_base
+        length = (packet.duration or 0) * packet.time_base
+        self.end = max(self.end, start + length)
+        if packet.stream_index == self._audio:
+            self.audio_packets += 1
+        # Packets an edit list hides are decoded for reference only.
+        if packet.stream_index == self._video and not packet.is_discard:
+            self._add_video(packet, start, length)
+        if packet.stream_index == self._video and self.first_frame is None:
+            self._decode(packet)
+
+    def _add_video(self, packet: av.Packet[av.VideoStream], start: Fraction, length: Fraction) -> None:
+        self.video_packets += 1
+        self._earliest = start if self._earliest is None else min(start, self._earliest)
+        _check_length(start - self._earliest, self._limits, "time stamps")
+        self._latest = sorted({start, *self._latest})[-2:]
+        if start == self._latest[-1]:
+            gap = self._latest[-1] - self._latest[0]
+            rate = packet.stream.average_rate
+            self.video_end = start + (length or gap or (1 / Fraction(rate) if rate else Fraction(0)))
+
+    def _decode(self, packet: av.Packet[av.VideoStream]) -> None:
+        self.first_frame = next(iter(decode_packet(packet, started=False)), None)
+
+    def check_complete(self, container: av.container.InputContainer) -> None:
+        """Refuse a file whose packets end well before its header says."""
+        if not self.video_packets:
+            raise SourceError("no_video", "the video stream holds no picture")
+        if not self.audio_packets:
+            raise SourceError("no_audio", "the audio stream holds no sound")
+        announced = Fraction(container.duration or 0, av.time_base)
+        missing = Fraction(container.start_time or 0, av.time_base) + announced - self.end
+        if missing > max(_MISSING_SEC, announced * _MISSING_SHARE):
+            raise SourceError(
+                "damaged",
+                f"the header announces {float(announced):.3f} s, the data ends {float(missing):.3f} s before that",
+            )
+
+
+def _describe(video: av.VideoStream, audio: av.AudioStream, scan: _Scan, limits: Limits) -> SourceProbe:
+    frame = scan.first_frame or _flushed_frame(video)
+    if frame is None:
+        raise SourceError("damaged", f"none of {scan.video_packets} video packets can be decoded")
+    _check_pixels(frame.width, frame.height, limits)
+    width, height, rotation = _shown_size(frame, video)
+    _check_pixels(width, height, limits)
+    origin = frame_time(frame)
+    duration = scan.video_end - origin
+    if duration < limits.min_duration_sec:
+        raise SourceError(
+            "too_short",
+            f"{float(duration):.3f} s of video; at least {limits.min_duration_sec:g} s needed "
+            "(ingest.min_duration_sec)",
+        )
+    return SourceProbe(
+        origin=origin,
+        duration=duration,
+        width=width,
+        height=height,
+        rotation=rotation,
+        video_index=video.index,
+        audio_index=audio.index,
+        video_codec=video.codec_context.name,
+        audio_codec=audio.codec_context.name,
+        channels=audio.codec_context.channels,
+    )
+
+
+def _flushed_frame(video: av.VideoStream) -> av.VideoFrame | None:
+    """A decoder with delay keeps a short stream's first picture until it is flushed."""
+    try:
+        frames = video.codec_context.decode(None)
+    except av.error.FFmpegError:
+        return None
+    return next(iter(frames), None)
+
+
+def _shown_size(frame: av.VideoFrame, video: av.VideoStream) -> tuple[int, int, int]:
+    aspect = Fraction(video.sample_aspect_ratio or 1)
+    width, height = max(1, round(frame.width * aspect)), frame.height
+    rotation = round(frame.rotation / 90) % 4 * 90
+    return (height, width, rotation) if rotation in (90, 270) else (width, height, rotation)
