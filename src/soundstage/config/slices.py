@@ -18,6 +18,7 @@ from .tree import (
     SoundstageConfig,
     SplitConfig,
     SynthConfig,
+    TrackingConfig,
     TrainConfig,
     WindowConfig,
 )
@@ -55,9 +56,11 @@ class ScoreSlice(Config):
 
 
 class ReviewSlice(Config):
-    """Read by `review`."""
+    """Read by `review`; nobody is asked about clips that selection drops on technical grounds."""
 
     review: ReviewConfig
+    select: SelectConfig
+    window: WindowConfig
 
 
 class SelectSlice(Config):
@@ -93,8 +96,9 @@ class EvaluateSlice(Config):
 
 
 class RegisterSlice(Config):
-    """Read by `register`."""
+    """Read by `register`; the registry is in the tracking place."""
 
+    tracking: TrackingConfig
     registry: RegistryConfig
     evaluate: EvaluateConfig
     window: WindowConfig
@@ -104,6 +108,7 @@ class RegisterSlice(Config):
 class PromoteSlice(Config):
     """Read by `promote`."""
 
+    tracking: TrackingConfig
     registry: RegistryConfig
     promote: PromoteConfig
     trial: bool
@@ -124,14 +129,16 @@ def stage_slice(stage: str, config: SoundstageConfig) -> Config:
         "split": SplitSlice(split=config.split),
         "validate": ValidateSlice(contracts=config.contracts),
         "score": ScoreSlice(score=config.score),
-        "review": ReviewSlice(review=config.review),
+        "review": ReviewSlice(review=config.review, select=config.select, window=config.window),
         "select": SelectSlice(select=config.select, window=config.window),
         "encode": EncodeSlice(encode=config.encode, window=config.window, model=config.model),
         "backbone": TrainSlice(train=config.backbone, **train_parts),
         "pretrain": TrainSlice(train=config.pretrain, **train_parts),
         "finetune": TrainSlice(train=config.finetune, **train_parts),
         "evaluate": EvaluateSlice(**model_parts),
-        "register": RegisterSlice(registry=config.registry, **model_parts),
-        "promote": PromoteSlice(registry=config.registry, promote=config.promote, trial=config.trial),
+        "register": RegisterSlice(tracking=config.tracking, registry=config.registry, **model_parts),
+        "promote": PromoteSlice(
+            tracking=config.tracking, registry=config.registry, promote=config.promote, trial=config.trial
+        ),
     }
     return builders[stage]
