@@ -86,10 +86,12 @@ class SelectConfig(Config):
     max_still_share: Share = Field(0.985, description="clips with more frozen frames are dropped `still`")
     max_black_share: Share = Field(0.5, description="clips with more black frames are dropped `black`")
     max_cuts: int = Field(0, ge=0, description="clips with more cuts are dropped `cut`")
-    min_motion: float = Field(0.0005, ge=0, description="mean absolute frame difference (0..1) under which: `still`")
-    min_sync_correlation: float = Field(0.3, description="audio-motion correlation at the best offset; less: `unsynced`")
-    offset_tolerance_sec: float = Field(0.13, ge=0, description="offsets up to this are left as they are")
+    min_motion_peak: float = Field(0.0157, ge=0, description="motion of the most moving place (0..1); less: `still`")
+    min_sync_correlation: float = Field(0.25, description="audio-motion correlation at the best offset; less: `unsynced`")
+    offset_tolerance_sec: float = Field(0.13, ge=0, description="sound late or early by up to this is left as it is")
+    motion_lead_sec: float = Field(0.1, ge=0, description="motion comes before its sound: late sound is allowed this more")
     min_offset_confidence: float = Field(1.5, ge=0, description="a larger offset is corrected from this confidence on")
+    min_offset_correlation: float = Field(0.55, description="... and from this correlation on; else it is `unsynced`")
     max_finetune_clips: int = Field(10_000, ge=0, description="upper bound of clips routed to stage two")
 
 

@@ -1,0 +1,1 @@
+"""Curation: from signals and verdicts to the clips worth training on."""

@@ -87,15 +87,16 @@ SIGNALS = _schema(
     ("black_share", _F, False),  # share of frames with mean luma under 0.04
     ("still_share", _F, False),  # share of frame pairs that are frozen
     ("motion", _F, False),  # mean absolute difference of neighbouring grey frames, 0..1
+    ("motion_peak", _F, False),  # the same in the most moving of 8 x 8 blocks, 98th percentile over pairs, 0..1
     ("cuts", _I, False),
     ("loudness_dbfs", _F, False),  # RMS level
     ("silence_share", _F, False),  # share of 0.1 s blocks under -50 dBFS
     ("clipping_share", _F, False),  # share of audio samples at full scale
     ("onsets_per_sec", _F, False),
-    ("av_align", _F, False),  # matches / (onsets + peaks - matches), 0..1
-    ("av_offset_sec", _F, False),  # positive: sound is late against motion
-    ("av_correlation", _F, False),  # at the best offset
-    ("av_confidence", _F, False),  # best peak over the best peak elsewhere
+    ("av_align", _F, True),  # matches / (onsets + peaks - matches), 0..1; null: no event at all
+    ("av_offset_sec", _F, True),  # positive: sound is late against motion; null: sound or picture never changes
+    ("av_correlation", _F, True),  # at the best offset
+    ("av_confidence", _F, True),  # best peak over the best peak elsewhere
 )
 
 REVIEWS = _schema(

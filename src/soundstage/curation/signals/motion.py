@@ -1,0 +1,76 @@
+"""What neighbouring pictures tell: how much moves, when, and whether anything does."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+
+FROZEN_LEVEL = 0.1 / 255
+_GRID = 8
+_PEAK_PERCENTILE = 98
+_PEAK_PROMINENCE_SHARE = 0.25
+_MIN_PEAK_LEVEL = 0.3 / 255
+
+
+def motion_curve(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean absolute difference of each pair of neighbouring frames: (T, H, W) grey to (T - 1,), 0..1 of full scale.
+
+    Pair i shows what happened between frames i and i + 1, so its time is (i + 1/2) / fps. A camera pan moves the
+    whole picture and so hides the motion of things in it; a large dark object counts less than a small bright one.
+    """
+    pairs = np.empty(max(len(frames) - 1, 0))
+    for i in range(len(pairs)):
+        pairs[i] = np.abs(frames[i + 1].astype(np.int16) - frames[i]).mean()
+    return pairs / 255
+
+
+def frozen_share(curve: NDArray[np.float64]) -> float:
+    """Share of frame pairs that differ by less than a tenth of a grey level on average, 0..1.
+
+    `curve` is that of `motion_curve`. A clip of one frame is frozen altogether. Repeated frames of a source with a
+    lower frame rate count as frozen; film grain or a flickering lamp hides a frozen picture.
+    """
+    return float(np.mean(curve < FROZEN_LEVEL)) if len(curve) else 1.0
+
+
+def motion_peak(frames: NDArray[np.uint8]) -> float:
+    """How strongly the most moving place moves when it moves, 0..1 of full scale.
+
+    Of every pair of (T, H, W) grey frames the mean absolute difference of the most changed of 8 x 8 blocks, then the
+    98th percentile over pairs: codec noise and a trembling picture stay under 4/255, a small thing that moves now and
+    then does not. A single event of less than 2 % of the clip is missed; a cut alone is not enough to look like motion.
+    """
+    if len(frames) < 2:
+        return 0.0
+    strongest = [block_means(after, before).max() for before, after in pairwise(frames)]
+    return float(np.percentile(strongest, _PEAK_PERCENTILE) / 255)
+
+
+def block_means(after: NDArray[np.uint8], before: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean absolute difference of two (H, W) pictures in each block of an 8 x 8 grid: (8, 8), in grey levels."""
+    difference = np.abs(after.astype(np.int16) - before).astype(np.float64)
+    rows, columns = (np.linspace(0, size, _GRID + 1).astype(int) for size in difference.shape)
+    sums = np.add.reduceat(np.add.reduceat(difference, rows[:-1], axis=0), columns[:-1], axis=1)
+    return np.asarray(sums / np.outer(np.diff(rows), np.diff(columns)))
+
+
+def motion_peaks(curve: NDArray[np.float64], fps: float) -> NDArray[np.float64]:
+    """Times in seconds of the local maxima of a motion curve, ascending.
+
+    A peak rises a quarter of the clip's range (its 99th percentile over its median) above its surroundings and at
+    least 0.3 grey levels over the median; without such a height the noise of a still picture would be full of peaks.
+    Two peaks of one quick back-and-forth count twice.
+    """
+    if len(curve) == 0:
+        return np.zeros(0)
+    span = float(np.percentile(curve, 99) - np.median(curve))
+    if span < _MIN_PEAK_LEVEL:
+        return np.zeros(0)
+    level = float(np.median(curve)) + _PEAK_PROMINENCE_SHARE * span
+    # Zeros at both ends: a peak in the first or last pair has no neighbour to rise above.
+    padded = np.concatenate([[0.0], curve, [0.0]])
+    found, _ = find_peaks(padded, prominence=_PEAK_PROMINENCE_SHARE * span, height=level)
+    return np.asarray((found - 1 + 0.5) / fps)
