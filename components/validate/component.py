@@ -10,12 +10,13 @@ def validate_clips(
     config: str,
     code_version: str,
     clips: dsl.Input[dsl.Artifact],
+    ingest: dsl.Input[dsl.Artifact],
     record: dsl.Output[dsl.Artifact],
 ) -> None:
     """Judge the clips record; a failed suite fails the task."""
     from soundstage.front import run_component
 
-    inputs = {"clips": clips.path}
+    inputs = {"clips": clips.path, "ingest": ingest.path}
     record.metadata.update(run_component("validate-clips", config, code_version, inputs, record.path))
 
 

@@ -61,7 +61,7 @@ def _curate(stages: dict[str, Stage], listing: Any, ledger: Any) -> Curated:
     judge = parameters("validate")
     ingested = _made(ingest(inputs_digest=listing, **parameters("ingest")))
     clips = _made(split(ingest=ingested, **parameters("split")))
-    clips_gate = validate_clips(clips=clips, **judge)
+    clips_gate = validate_clips(clips=clips, ingest=ingested, **judge)
     signals = _made(score(clips=clips, **parameters("score")).after(clips_gate))
     signals_gate = validate_signals(clips=clips, signals=signals, **judge)
     reviewed = review(inputs_digest=ledger, clips=clips, signals=signals, ingest=ingested, **parameters("review"))

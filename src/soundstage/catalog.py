@@ -53,7 +53,7 @@ STAGES: dict[str, Stage] = dict(
     [
         _stage("ingest", "data.ingest:run", external="soundstage.data.sources:listing_digest"),
         _stage("split", "data.split:run", inputs={"ingest": "ingest"}),
-        _stage("validate-clips", "data.validate:clips", inputs=_CLIPS, slice_name="validate"),
+        _stage("validate-clips", "data.validate:clips", inputs=_CLIPS | {"ingest": "ingest"}, slice_name="validate"),
         _stage("score", "curation.score:run", inputs=_CLIPS),
         _stage("validate-signals", "data.validate:signals", inputs=_CLIPS | {"signals": "score"}, slice_name="validate"),
         _stage(
