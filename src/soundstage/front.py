@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from .catalog import STAGES, Stage, find_stage, run_stage
 from .config import Config, SoundstageConfig, parse
@@ -41,7 +39,6 @@ FRESH = "SOUNDSTAGE_FRESH"
 EVENTS_FILE = "events.jsonl"
 
 TRAINING_STAGES = ("backbone", "pretrain", "finetune")
-CANCELLED_EXIT_CODE = 143
 
 
 def cli_command(stage: str) -> str:
@@ -128,12 +125,11 @@ def run_observed(
     external: str | None = None,
     fresh: bool = False,
 ) -> Execution:
-    """Run one stage so that a polite kill is a cancelled run, and say on standard output how it ended."""
+    """Run one stage; say on standard output, and in the run's events, how it ended."""
     again = fresh or os.environ.get(FRESH) == "1"
-    with terminate_as_exit():
-        print(f"== {stage}", flush=True)
-        log_event({"event": "started", "stage": stage})
-        execution = run_stage(stage, config, inputs, workspace, external=external, observer=observer, fresh=again)
+    print(f"== {stage}", flush=True)
+    log_event({"event": "started", "stage": stage})
+    execution = run_stage(stage, config, inputs, workspace, external=external, observer=observer, fresh=again)
     log_event(
         {
             "event": "finished",
@@ -206,23 +202,6 @@ def read_events(run_dir: Path) -> list[dict[str, Any]]:
 def code_versions() -> dict[str, str]:
     """Fingerprint of the code behind every stage."""
     return {name: stage.code_version() for name, stage in STAGES.items()}
-
-
-@contextmanager
-def terminate_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit, so that a stage cancelled politely is recorded as such and cleans up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(_signal: int, _frame: object) -> NoReturn:
-        raise SystemExit(CANCELLED_EXIT_CODE)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
