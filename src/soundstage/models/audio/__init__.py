@@ -1,0 +1,1 @@
+"""Audio encoders: time-stamped features of a waveform."""

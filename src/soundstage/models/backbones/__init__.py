@@ -1,0 +1,1 @@
+"""Video backbones: one file a family, all through diffusers' own classes."""
