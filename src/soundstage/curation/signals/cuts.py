@@ -35,13 +35,20 @@ def count_cuts(frames: NDArray[np.uint8]) -> int:
     shares = np.array(
         [float(np.mean(block_means(after, before) > _CHANGED_LEVEL)) for before, after in pairwise(frames)]
     )
-    inner = range(_NEIGHBOURS - 1, len(shares) - _NEIGHBOURS + 1)
-    return sum(
+    found: list[int] = []
+    for i in range(_NEIGHBOURS - 1, len(shares) - _NEIGHBOURS + 1):
+        # A blended cut fulfils the conditions in both of its pairs.
+        if not (found and i - found[-1] <= 1) and _is_cut(frames, shares, i):
+            found.append(i)
+    return len(found)
+
+
+def _is_cut(frames: NDArray[np.uint8], shares: NDArray[np.float64], i: int) -> bool:
+    return (
         shares[i] >= _MIN_CHANGED_SHARE
         and _contrast(shares, i) >= _MIN_CONTRAST
         and _likeness(frames[i], frames[i + 1]) <= _MAX_LIKENESS
         and _lasting(frames, i) >= _MIN_LASTING
-        for i in inner
     )
 
 

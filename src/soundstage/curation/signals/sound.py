@@ -79,7 +79,7 @@ def onset_envelope(waveform: NDArray[np.float32], sample_rate: int) -> OnsetEnve
     flux[n] = mean_b max(0, log(1 + c |X[n, b]|) - log(1 + c |X[n - 2, b]|)), Hann windows of 32 ms, hop 10 ms, 40 bands
     of equal width on the mel scale (the log-filtered flux of Boeck, Krebs and Schedl, ISMIR 2012). Magnitudes are
     relative to the loudest of the clip, so the level of a recording does not matter. A slow swell, a bow stroke or a
-    steady noise has no onset in this sense.
+    steady noise has no onset in this sense, nor has anything in the first 30 ms.
     """
     hop, window = round(_HOP_SEC * sample_rate), round(_WINDOW_SEC * sample_rate)
     magnitude = _band_magnitudes(waveform, sample_rate, hop, window)
@@ -88,7 +88,9 @@ def onset_envelope(waveform: NDArray[np.float32], sample_rate: int) -> OnsetEnve
         return OnsetEnvelope(np.zeros(len(magnitude)), sample_rate / hop, 0.0)
     compressed = np.log1p(_COMPRESSION * magnitude / loudest)
     rise = np.zeros_like(compressed)
-    rise[2:] = np.maximum(compressed[2:] - compressed[:-2], 0.0)
+    # From the first window on that lies wholly inside: a sound that is there from the start has no onset.
+    first = 2 + -(-(window // 2) // hop)
+    rise[first:] = np.maximum(compressed[first:] - compressed[first - 2 : -2], 0.0)
     # Value n compares windows centred at n and n - 2 hops: the change lies between them.
     return OnsetEnvelope(rise.mean(axis=1), sample_rate / hop, -1.0 * hop / sample_rate)
 

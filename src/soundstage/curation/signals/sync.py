@@ -65,7 +65,8 @@ def best_offset(
     smoothed by 40 ms; every lag up to `max_offset_sec` gives one Pearson correlation over the time both cover. Among
     near-equal lags the smaller wins, at 0.1 of correlation a second; a parabola through the best three places the top
     between lags. A real motion precedes the sound it makes (an arm swings before it hits): clips in sync show up to
-    +230 ms. Periodic events fit at several lags, the confidence then nears 1. A camera pan hides the motion of things.
+    +230 ms. Periodic events fit at several lags, the confidence then nears 1. A thing that
+    jumps there and back equally fast fits at both; a camera pan hides the motion of things.
     """
     times = np.arange(0.0, (len(curve) + 1) / fps, 1 / _RATE)
     if len(curve) < 2 or len(envelope.values) < 2 or len(times) / _RATE < _MIN_OVERLAP_SEC:

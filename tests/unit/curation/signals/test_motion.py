@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from soundstage.curation.signals import black_share, frozen_share, motion_curve, motion_peak, motion_peaks
+from tests.unit.curation.makers import FPS, pulses
+
+
+def test_motion_curve_is_the_mean_absolute_difference() -> None:
+    frames = np.zeros((3, 8, 10), np.uint8)
+    frames[1, :4] = 255
+    frames[2] = frames[1]
+    np.testing.assert_allclose(motion_curve(frames), [0.5, 0.0])
+
+
+def test_a_difference_that_wraps_in_bytes_is_counted_fully() -> None:
+    frames = np.stack([np.full((8, 8), 250, np.uint8), np.full((8, 8), 5, np.uint8)])
+    np.testing.assert_allclose(motion_curve(frames), [245 / 255])
+
+
+def test_frozen_share_counts_equal_pairs() -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (5, 16, 16), dtype=np.uint8)
+    repeated = np.repeat(frames, 2, axis=0)
+    assert frozen_share(motion_curve(repeated)) == pytest.approx(5 / 9)
+    assert frozen_share(motion_curve(frames[:1])) == 1.0
+
+
+def test_black_share() -> None:
+    frames = np.zeros((4, 8, 8), np.uint8)
+    frames[3] = 30
+    assert black_share(frames) == 0.75
+
+
+def test_motion_peak_sees_a_small_moving_thing_and_not_a_trembling_picture() -> None:
+    moving = np.full((50, 48, 48), 100, np.uint8)
+    moving[::5, :6, :6] = 200
+    rng = np.random.default_rng(0)
+    trembling = (100 + rng.integers(-1, 2, (50, 48, 48))).astype(np.uint8)
+    assert motion_curve(moving).mean() * 255 < 1
+    assert motion_peak(moving) == pytest.approx(100 / 255)
+    assert motion_peak(trembling) < 1.5 / 255
+
+
+def test_peaks_lie_where_something_jumps() -> None:
+    frames = pulses([0.5, 1.5], 2.5)
+    peaks = motion_peaks(motion_curve(frames), FPS)
+    np.testing.assert_allclose(peaks, [0.5, 1.5], atol=1 / FPS)
+    assert len(motion_peaks(motion_curve(np.full((9, 8, 8), 7, np.uint8)), FPS)) == 0
