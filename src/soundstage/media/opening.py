@@ -19,6 +19,7 @@ from ..errors import DataError
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf"
 _OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 
+_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"mfra"})
 # First bytes of the containers above: (offset, bytes). A file that starts like one and cannot be opened is a broken
 # one; any other was never a video.
 _SIGNATURES = (
@@ -87,6 +88,33 @@ def _why_not_opened(path: Path, error: Exception) -> tuple[str, str]:
     if any(head[offset : offset + len(mark)] == mark for offset, mark in _SIGNATURES):
         return "damaged", f"starts like a video, but its container cannot be read: {_words(error)}"
     return "not_media", f"no video container is recognised: {_words(error)}"
+
+
+def check_boxes(path: Path) -> None:
+    """Refuse an MP4 or QuickTime file whose last box is longer than what is left of the file.
+
+    Demuxers read what they can of an index cut in half and then lack streams or pictures without a word. A box is
+    [size: 4 bytes][type: 4 bytes][size: 8 bytes if the first is 1]..., big-endian; size 0 reaches to the end
+    (ISO/IEC 14496-12, 4.2).
+
+    Raises:
+        SourceError: `damaged`.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as stream:
+        position = 0
+        while position + 8 <= length:
+            stream.seek(position)
+            head = stream.read(16)
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            size = int.from_bytes(head[8:16], "big") if size == 1 else size
+            if kind not in _BOXES or size < 8:
+                return
+            position += size
+            if position > length:
+                raise SourceError(
+                    "damaged", f"cut short: its {kind.decode()!r} box misses {position - length} of {size} bytes"
+                )
 
 
 def decode_packet(packet: av.Packet[Any], started: bool) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from .opening import SourceError, decode_packet, frame_time, open_media, reading
+from .opening import SourceError, check_boxes, decode_packet, frame_time, open_media, reading
 
 # A header may round, or count a stream that ends a little later; a file cut short misses more than this.
 _MISSING_SEC = Fraction(1, 2)
@@ -55,9 +55,10 @@ def probe(path: Path, limits: Limits) -> SourceProbe:
         SourceError: not a video, damaged, without picture or sound, or outside the limits.
     """
     with open_media(path) as container:
+        check_boxes(path)
         video, audio = _choose_streams(container)
         _check_pixels(video.codec_context.width, video.codec_context.height, limits)
-        _check_length(Fraction(container.duration or 0, av.time_base), limits, "header")
+        _check_length(_announced(container)[1], limits, "header")
         scan = _Scan(limits, video.index, audio.index)
         with reading(path):
             for packet in container.demux():
@@ -97,17 +98,25 @@ def _check_length(duration: Fraction, limits: Limits, origin: str) -> None:
         )
 
 
+def _announced(container: av.container.InputContainer) -> tuple[Fraction, Fraction]:
+    """End and duration of the contents by the header, zero when it does not say."""
+    start = Fraction(container.start_time or 0, av.time_base)
+    stated = Fraction(container.duration or 0, av.time_base)
+    # Matroska counts its duration from time zero, the others from the first time stamp.
+    return (stated, stated - start) if "matroska" in container.format.name else (start + stated, stated)
+
+
 class _Scan:
     """One pass over all packets: the first picture is decoded, of the others only the time stamps are read."""
 
     def __init__(self, limits: Limits, video_index: int, audio_index: int) -> None:
         self._limits, self._video, self._audio = limits, video_index, audio_index
         self.first_frame: av.VideoFrame | None = None
-        self.video_end = self.end = Fraction(0)
+        self.end = Fraction(0)
         self.video_packets = self.audio_packets = 0
         self._earliest: Fraction | None = None
-        self._latest: list[Fraction] = []
-        """the two latest video time stamps"""
+        self._latest: list[tuple[Fraction, Fraction]] = []
+        """time stamp and length of the two latest pictures"""
 
     def add(self, packet: av.Packet[Any]) -> None:
         """Take note of one packet."""
@@ -123,19 +132,21 @@ class _Scan:
             self.audio_packets += 1
         # Packets an edit list hides are decoded for reference only.
         if packet.stream_index == self._video and not packet.is_discard:
-            self._add_video(packet, start, length)
+            self._add_video(start, length)
         if packet.stream_index == self._video and self.first_frame is None:
             self._decode(packet)
 
-    def _add_video(self, packet: av.Packet[av.VideoStream], start: Fraction, length: Fraction) -> None:
+    def _add_video(self, start: Fraction, length: Fraction) -> None:
         self.video_packets += 1
         self._earliest = start if self._earliest is None else min(start, self._earliest)
         _check_length(start - self._earliest, self._limits, "time stamps")
-        self._latest = sorted({start, *self._latest})[-2:]
-        if start == self._latest[-1]:
-            gap = self._latest[-1] - self._latest[0]
-            rate = packet.stream.average_rate
-            self.video_end = start + (length or gap or (1 / Fraction(rate) if rate else Fraction(0)))
+        self._latest = sorted({(start, length), *self._latest})[-2:]
+
+    def video_end(self, video: av.VideoStream) -> Fraction:
+        """End of the last picture: as long as stated, else as long as the one before, else by the stream's rate."""
+        start, length = self._latest[-1]
+        rate = video.average_rate or video.guessed_rate
+        return start + (length or start - self._latest[0][0] or (1 / Fraction(rate) if rate else Fraction(0)))
 
     def _decode(self, packet: av.Packet[av.VideoStream]) -> None:
         self.first_frame = next(iter(decode_packet(packet, started=False)), None)
@@ -146,8 +157,8 @@ class _Scan:
             raise SourceError("no_video", "the video stream holds no picture")
         if not self.audio_packets:
             raise SourceError("no_audio", "the audio stream holds no sound")
-        announced = Fraction(container.duration or 0, av.time_base)
-        missing = Fraction(container.start_time or 0, av.time_base) + announced - self.end
+        end, announced = _announced(container)
+        missing = end - self.end
         if missing > max(_MISSING_SEC, announced * _MISSING_SHARE):
             raise SourceError(
                 "damaged",
@@ -163,7 +174,7 @@ def _describe(video: av.VideoStream, audio: av.AudioStream, scan: _Scan, limits:
     width, height, rotation = _shown_size(frame, video)
     _check_pixels(width, height, limits)
     origin = frame_time(frame)
-    duration = scan.video_end - origin
+    duration = scan.video_end(video) - origin
     if duration < limits.min_duration_sec:
         raise SourceError(
             "too_short",
