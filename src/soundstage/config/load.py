@@ -116,6 +116,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from error
+    if isinstance(value, dict) and not text.lstrip().startswith("{"):
+        value = text  # `source=synth:` is a word that ends in a colon, not a mapping
     node = values
     *parents, leaf = path.split(".")
     for part in parents:

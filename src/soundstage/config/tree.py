@@ -194,6 +194,7 @@ class TrainConfig(Config):
     precision: Literal["fp32", "bf16"] = "fp32"
     audio_dropout: Share = Field(0.1, description="samples whose audio is replaced by the null audio")
     text_dropout: Share = Field(0.1, description="samples whose caption is replaced by the null caption")
+    sigma_shift: float = Field(1.0, gt=0, description="above 1 favours high noise levels in training")
     motion_weight: float = Field(0.0, ge=0, description="extra loss weight on moving pixels; 0 is the plain objective")
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
     validate_every: int = Field(100, ge=1, description="optimizer steps between held-out losses")

@@ -1,0 +1,1 @@
+"""Records, sources, ingest, splits, contracts, shards and versions."""

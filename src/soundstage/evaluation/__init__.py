@@ -1,0 +1,1 @@
+"""Evaluation: metrics, a protocol with controls, intervals, and the report."""

@@ -56,7 +56,7 @@ def _decode(container: av.container.InputContainer, short_side: int | None, pixe
         for frame in packet.decode():
             if isinstance(frame, av.VideoFrame):
                 small = reformatter.reformat(frame, width, height, pixels, interpolation="AREA", threads=1)
-                images.append(small.to_ndarray())
+                images.append(np.asarray(small.to_ndarray(), dtype=np.uint8))
             elif isinstance(frame, av.AudioFrame):
                 sound.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
     if not images:

@@ -45,8 +45,9 @@ def audio_windows(spans_sec: torch.Tensor, times_sec: torch.Tensor, window_sec: 
     if int(counts.min()) == 0:
         frame = int(counts.argmin())
         raise ValueError(
-            f"latent frame {frame} ({spans_sec[frame, 0]:.3f}..{spans_sec[frame, 1]:.3f} s) has no audio feature within "
-            f"{window_sec} s; features cover {times_sec.min():.3f}..{times_sec.max():.3f} s: widen the window or margin"
+            f"latent frame {frame} ({spans_sec[frame, 0]:.3f}..{spans_sec[frame, 1]:.3f} s) has no audio feature "
+            f"within {window_sec} s; features cover {times_sec.min():.3f}..{times_sec.max():.3f} s: "
+            "widen the window or the margin"
         )
     width = int(counts.max())
     # A stable sort of "not inside" brings the visible features to the front in their order of time.
@@ -55,5 +56,3 @@ def audio_windows(spans_sec: torch.Tensor, times_sec: torch.Tensor, window_sec: 
     relative = times_sec[order] - spans_sec.mean(dim=1, keepdim=True)
     zero = torch.zeros((), dtype=relative.dtype, device=relative.device)
     return AudioWindows(order * visible, visible, torch.where(visible, relative, zero))
-
-

@@ -22,13 +22,13 @@ class Canvas:
     @staticmethod
     def of_size(size: int) -> Canvas:
         """A square canvas of `size` pixels."""
-        axis = ((np.arange(size, dtype=np.float32) + 0.5) / size) * 2 - 1
-        y, x = np.meshgrid(axis, axis, indexing="ij")
-        return Canvas(x, y, 2.0 / size)
+        axis = ((np.arange(size) + 0.5) / size) * 2 - 1
+        y, x = np.meshgrid(axis.astype(np.float32), axis.astype(np.float32), indexing="ij")
+        return Canvas(x.astype(np.float32), y.astype(np.float32), 2.0 / size)
 
     def soft(self, distance: NDArray[np.float32]) -> Mask:
         """Coverage 0..1 from a signed distance, negative inside."""
-        return np.clip(0.5 - distance / self.edge, 0.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(0.5 - distance / self.edge, 0.0, 1.0), dtype=np.float32)
 
     def disc(self, cx: float, cy: float, radius: float, squash: float = 1.0) -> Mask:
         """A disc, `squash` times as high as wide."""

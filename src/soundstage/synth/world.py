@@ -56,7 +56,7 @@ def build_world(config: SynthConfig, folder: Path) -> None:
         if item.defect == "duplicate":
             shutil.copyfile(folder / item.original, folder / item.uri)
             rows[item.uri] = rows[item.original] | {"source_uri": item.uri, "defect": "duplicate"}
-    captions = {uri: row.pop("caption") for uri, row in rows.items()}
+    captions = {uri: str(row.pop("caption")) for uri, row in rows.items()}
     write_table(folder / "truth.parquet", TRUTH, rows.values(), sort_by=["source_uri"])
     _write_sources(folder / "sources.csv", plan, captions)
 
@@ -134,7 +134,7 @@ def _damage(
     return frames, waveform
 
 
-def _write_sources(path: Path, plan: list[Item], captions: dict[str, object]) -> None:
+def _write_sources(path: Path, plan: list[Item], captions: dict[str, str]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "caption", "licence", "provenance"])

@@ -122,7 +122,9 @@ def load_stand_in(folder: Path) -> Backbone:
     transformer = WanTransformer3DModel.from_pretrained(folder / "transformer", local_files_only=True)
     encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True)
     tokenizer = ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    backbone = _assemble(transformer, StandInText(encoder.eval().requires_grad_(False), tokenizer), description["prediction"])
+    backbone = _assemble(
+        transformer, StandInText(encoder.eval().requires_grad_(False), tokenizer), description["prediction"]
+    )
     backbone.scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
     if backbone.fingerprint != description["fingerprint"]:
         raise ConfigError(

@@ -1,0 +1,117 @@
+"""Stage `encode`: windows of selected clips to latents and audio features in WebDataset shards.
+
+Encoders come from the models room: the one place where data reads a model, because what is stored is what they say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..config.slices import EncodeSlice
+from ..errors import DataError
+from ..media.decode import decode_clip
+from ..models.audio.mel import LogMelOnset
+from ..models.backbones.base import Codec
+from ..models.backbones.load import encode_captions, encoder_fingerprints, encoders
+from ..stages import Inputs, Outcome, Progress, Work
+from .records import CLIPS, SELECTION, SHARD_SAMPLES, read_table, write_table
+from .shards import (
+    NULL_CAPTION,
+    SAMPLES_FILE,
+    TEXT_FILE,
+    EncodedSample,
+    locate_samples,
+    write_index,
+    write_shard,
+    write_text,
+)
+from .windows import plan_windows, window_frames, window_sound
+
+ENCODED_USES = ("pretrain", "finetune", "validation")
+
+
+def run(config: EncodeSlice, inputs: Inputs, work: Work) -> Outcome:
+    """Encode every selected training and validation clip; one decode a clip, windows in the order of clip ids.
+
+    Raises:
+        DataError: nothing was selected for training.
+    """
+    torch.set_num_threads(1)  # thread counts move float sums; one thread gives the same bytes everywhere
+    clips = {row["clip_id"]: row for row in read_table(work.workspace.output(inputs["clips"], "clips.parquet"), CLIPS)}
+    selection = read_table(work.workspace.output(inputs["selection"], "selection.parquet"), SELECTION)
+    chosen = [row | {"clip": clips[row["clip_id"]]} for row in selection if row["use"] in ENCODED_USES]
+    if not any(row["use"] == "pretrain" for row in chosen):
+        raise DataError("no clip is selected for pretraining; see the funnel of `soundstage select`")
+    codec, text = encoders(config.model)
+    shards: list[Path] = []
+    rows: list[dict[str, Any]] = []
+    with Progress("encode", len(chosen), "clip") as progress:
+        samples = _samples(config, work, chosen, codec, progress)
+        while batch := list(islice(samples, config.encode.samples_per_shard)):
+            path = work.out / "shards" / f"{len(shards):06d}.tar"
+            write_shard(path, batch)
+            shards.append(path)
+            spans = locate_samples(path)
+            rows += [sample.about | _place(path.name, spans[sample.key]) for sample in batch]
+    write_table(work.out / SAMPLES_FILE, SHARD_SAMPLES, rows, sort_by=["key"])
+    captions = [NULL_CAPTION, *sorted({row["caption"] for row in rows} - {NULL_CAPTION})]
+    write_text(work.out / TEXT_FILE, encode_captions(text, captions))
+    about = {
+        "selection": inputs["selection"].content,
+        "captions": captions,
+        "fingerprints": encoder_fingerprints(config.model),
+        "window": config.window.model_dump(mode="json"),
+        "sample": {"latents.npy": "float16 (C, F, h, w)", "audio.npy": "float16 (T, D)", "json": "about the sample"},
+    }
+    per_shard = Counter(row["shard"].removeprefix("shards/") for row in rows)
+    write_index(work.out, shards, dict(per_shard), about)
+    uses = Counter(f"samples_{row['use']}" for row in rows)
+    size = sum(path.stat().st_size for path in shards)
+    return Outcome(
+        counts={"clips": len(chosen), "samples": len(rows), "shards": len(shards), "bytes": size, **uses},
+        metrics={"bytes_per_sample": size / len(rows)},
+    )
+
+
+def _place(shard: str, span: tuple[int, int]) -> dict[str, Any]:
+    return {"shard": f"shards/{shard}", "offset": span[0], "size": span[1]}
+
+
+def _samples(
+    config: EncodeSlice, work: Work, chosen: list[dict[str, Any]], codec: Codec, progress: Progress
+) -> Iterator[EncodedSample]:
+    features = LogMelOnset(config.model.audio)
+    for row in chosen:
+        clip, shift = row["clip"], row["audio_shift_sec"]
+        decoded = decode_clip(work.workspace.resolve(clip["media_uri"]))
+        written: set[str] = set()
+        for planned in plan_windows(clip, shift, config.encode, config.window):
+            if planned.key in written:  # a clip barely longer than a window has few distinct starts
+                continue
+            written.add(planned.key)
+            start = planned.start_us / 1e6
+            frames = window_frames(decoded, start, config.window)
+            frames = frames[:, :, ::-1] if planned.flip else frames
+            sound = window_sound(decoded, start, shift, config.window, config.model.audio.sample_rate)
+            heard = features(torch.from_numpy(sound), -config.window.audio_margin_sec)
+            about = {
+                "key": planned.key,
+                "clip_id": row["clip_id"],
+                "use": row["use"],
+                "caption": clip["caption"],
+                "weight": row["weight"],
+                "window_start_us": planned.start_us,
+                "flip": planned.flip,
+            }
+            latents = codec.encode(torch.from_numpy(np.ascontiguousarray(frames))[None])[0]
+            yield EncodedSample(
+                planned.key, latents.numpy().astype(np.float16), heard.features.numpy().astype(np.float16), about
+            )
+        progress.advance()

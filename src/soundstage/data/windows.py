@@ -1,0 +1,75 @@
+"""From a clip to the windows that training sees: where they start, whether they are mirrored, what they hear."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config.tree import EncodeConfig, WindowConfig
+from ..media.decode import DecodedClip
+from ..media.frames import square_frames
+from ..media.sound import cut_sound, resample
+
+
+@dataclass(frozen=True)
+class PlannedWindow:
+    """One window of a clip, before anything is decoded."""
+
+    start_us: int
+    flip: bool
+    key: str
+
+
+def plan_windows(
+    clip: dict[str, Any], audio_shift_sec: float, config: EncodeConfig, window: WindowConfig
+) -> Iterator[PlannedWindow]:
+    """Seeded windows of a clip, starts on its frame grid, wholly inside both picture and (shifted) sound.
+
+    The key hashes all that decides the sample: clip, media bytes, audio shift, start, flip.
+    """
+    fps = clip["fps_num"] / clip["fps_den"]
+    first, last = start_range(clip, audio_shift_sec, window)
+    seed = int.from_bytes(hashlib.sha256(f"{config.seed}:{clip['clip_id']}".encode()).digest()[:8], "big")
+    rng = np.random.default_rng(seed)
+    for index in range(config.windows_per_clip):
+        start_frame = round(rng.uniform(first, last) * fps)
+        start_us = round(start_frame / fps * 1e6)
+        flip = config.flip and index % 2 == 1
+        yield PlannedWindow(start_us, flip, sample_key(clip, audio_shift_sec, start_us, flip))
+
+
+def start_range(clip: dict[str, Any], audio_shift_sec: float, window: WindowConfig) -> tuple[float, float]:
+    """Earliest and latest start of a window, in seconds, so that picture and shifted sound both cover it."""
+    duration = clip["num_frames"] * clip["fps_den"] / clip["fps_num"]
+    length = float(window.duration_sec)
+    first = max(0.0, audio_shift_sec)
+    last = min(duration, duration + audio_shift_sec) - length
+    return first, max(first, last)
+
+
+def sample_key(clip: dict[str, Any], audio_shift_sec: float, start_us: int, flip: bool) -> str:
+    """Identity of a sample, 32 hex digits."""
+    text = f"{clip['clip_id']}:{clip['media_sha256']}:{audio_shift_sec:.6f}:{start_us}:{int(flip)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def window_frames(clip: DecodedClip, start_sec: float, window: WindowConfig) -> NDArray[np.uint8]:
+    """The window's pictures (num_frames, size, size, 3): the clip's frames nearest to the window's instants."""
+    times = start_sec + np.arange(window.num_frames) / window.fps
+    indices = np.clip(np.round(times * float(clip.fps)).astype(int), 0, len(clip.frames) - 1)
+    return square_frames(clip.frames[indices], window.size)
+
+
+def window_sound(
+    clip: DecodedClip, start_sec: float, audio_shift_sec: float, window: WindowConfig, sample_rate: int
+) -> NDArray[np.float32]:
+    """The window's sound with margins at `sample_rate`; a positive shift moves the clip's sound later."""
+    margin = window.audio_margin_sec
+    waveform = resample(clip.waveform, clip.sample_rate, sample_rate)
+    length = float(window.duration_sec) + 2 * margin
+    return cut_sound(waveform, sample_rate, start_sec - audio_shift_sec - margin, length)

@@ -1,0 +1,120 @@
+"""Which samples an optimizer step sees: a pure function of (seed, epoch, position), independent of world size."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from ..config.tree import TrainConfig
+from ..data.shards import NULL_CAPTION, ShardReader
+
+T = TypeVar("T")
+_TAG_NOISE, _TAG_ORDER = 1, 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass sees; B samples.
+
+    latents, noise: (B, C, F, h, w). audio: (B, T, D). text: (B, L, D'). sigma: (B,) in 0..1. audio_keep: (B,) 0 or 1.
+    """
+
+    latents: torch.Tensor
+    audio: torch.Tensor
+    text: torch.Tensor
+    noise: torch.Tensor
+    sigma: torch.Tensor
+    audio_keep: torch.Tensor
+    clip_ids: tuple[str, ...]
+
+
+class Feed:
+    """Batches of one rank.
+
+    Position p of the endless stream is sample `permutation(seed, p // N)[p % N]`: every epoch visits every sample once,
+    and no sample is dropped because batches or ranks do not divide.
+    """
+
+    def __init__(self, reader: ShardReader, config: TrainConfig, rank: int = 0, world_size: int = 1) -> None:
+        self._reader, self._config, self._rank = reader, config, rank
+        self._per_rank = config.global_batch // world_size
+        if config.global_batch % (world_size * config.micro_batch) and self._per_rank > config.micro_batch:
+            raise ValueError(
+                f"global_batch {config.global_batch} is not a multiple of micro_batch {config.micro_batch} x "
+                f"{world_size} ranks"
+            )
+        self._micro = min(config.micro_batch, self._per_rank)
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes of one rank in an optimizer step."""
+        return self._per_rank // self._micro
+
+    def steps(self, start: int, end: int) -> Iterator[tuple[int, list[Batch]]]:
+        """The micro batches of optimizer steps `start` to `end - 1`, read ahead in a thread."""
+        return prefetch(((step, self._step(step)) for step in range(start, end)), depth=2)
+
+    def _step(self, step: int) -> list[Batch]:
+        first = step * self._config.global_batch + self._rank * self._per_rank
+        return [
+            self.batch(range(start, start + self._micro)) for start in range(first, first + self._per_rank, self._micro)
+        ]
+
+    def sample_at(self, position: int) -> int:
+        """Index of the sample at a position of the endless stream."""
+        count = len(self._reader)
+        return int(permutation(self._config.seed, position // count, count)[position % count])
+
+    def batch(self, positions: range) -> Batch:
+        """The samples at `positions`; noise, level and dropout depend on seed and position alone."""
+        latents, audio, text, noise, sigma, keep, clip_ids = [], [], [], [], [], [], []
+        for position in positions:
+            index = self.sample_at(position)
+            row = self._reader.rows[index]
+            clean, heard = self._reader.read(index)
+            rng = np.random.default_rng([self._config.seed, _TAG_NOISE, position])
+            level, drop_audio, drop_text = rng.random(3)
+            sigma.append(shifted_level(level, self._config.sigma_shift))
+            keep.append(float(drop_audio >= self._config.audio_dropout))
+            text.append(self._reader.text(NULL_CAPTION if drop_text < self._config.text_dropout else row["caption"]))
+            noise.append(torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32)))
+            latents.append(clean)
+            audio.append(heard)
+            clip_ids.append(row["clip_id"])
+        return Batch(
+            torch.stack(latents),
+            torch.stack(audio),
+            torch.stack(text),
+            torch.stack(noise),
+            torch.tensor(sigma, dtype=torch.float32),
+            torch.tensor(keep, dtype=torch.float32),
+            tuple(clip_ids),
+        )
+
+
+def shifted_level(uniform: float, shift: float) -> float:
+    """A noise level 0..1 from a uniform one; shift > 1 favours high noise (Esser et al., 2024, equation 23)."""
+    return shift * uniform / (1.0 + (shift - 1.0) * uniform)
+
+
+@lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The order of an epoch."""
+    return np.random.default_rng([seed, _TAG_ORDER, epoch]).permutation(count)
+
+
+def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:
+    """Iterate over `items`, computed up to `depth` ahead in a thread; its exception is raised here."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        pending = deque(pool.submit(next, items, end) for _ in range(depth))
+        while (item := pending.popleft().result()) is not end:
+            pending.append(pool.submit(next, items, end))
+            yield item  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Launchers: who starts the processes of a training job, and stops them."""

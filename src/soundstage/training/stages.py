@@ -1,0 +1,80 @@
+"""Stages `backbone`, `pretrain` and `finetune`: jobs of the one trainer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+from ..config.slices import TrainSlice
+from ..data.shards import INDEX_FILE
+from ..models.backbones.load import refuse_pretrained
+from ..models.bundle import CARD_FILE, describe_adapter
+from ..stages import Inputs, Outcome, Work
+from .follow import run_job
+from .job import TrainingJob
+
+
+def train_backbone(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
+    """Train the stand-in backbone on video alone."""
+    refuse_pretrained(config.model.backbone)
+    return _train("backbone", config, inputs, work, use="pretrain", initial=None)
+
+
+def pretrain(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
+    """Stage one: adapters on the large, automatically curated set."""
+    return _train("pretrain", config, inputs, work, use="pretrain", initial=None)
+
+
+def finetune(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
+    """Stage two: from stage one's adapter, on clips that a person has kept, and on nothing else.
+
+    Without any such clip the stage passes stage one's adapter on and says so in its notes.
+    """
+    first = work.workspace.output(inputs["pretrain"], "adapter/adapter.json").parent
+    counts = inputs["shards"].counts
+    if counts.get("samples_finetune", 0) == 0:
+        shutil.copytree(first, work.out / "adapter")
+        (work.out / "curves.json").write_text('{"train": [], "validation": []}\n')
+        note = "skipped: no clip has a keep verdict of a reviewer; the adapter is stage one's"
+        return Outcome(counts={"steps": 0}, metrics=_share(work.out), notes={"stage_two": note})
+    return _train("finetune", config, inputs, work, use="finetune", initial=first)
+
+
+def _train(
+    stage: Literal["backbone", "pretrain", "finetune"],
+    config: TrainSlice,
+    inputs: Inputs,
+    work: Work,
+    use: str,
+    initial: Path | None,
+) -> Outcome:
+    backbone = None
+    if "backbone" in inputs:
+        backbone = work.workspace.output(inputs["backbone"], "backbone/backbone.json").parent
+    job = TrainingJob(
+        stage=stage,
+        config=config,
+        shards=work.workspace.output(inputs["shards"], INDEX_FILE).parent,
+        use=use,
+        backbone=backbone,
+        initial_adapter=initial,
+        out=work.out,
+        scratch=work.scratch,
+    )
+    run_job(job, work.tracker)
+    curves = json.loads((work.out / "curves.json").read_text())
+    last = {f"final_{name}_loss": points[-1][1] for name, points in curves.items() if points}
+    metrics = last if stage == "backbone" else last | _share(work.out)
+    if stage != "backbone":
+        work.tracker.log_artifact(work.out / "adapter" / CARD_FILE)
+    return Outcome(
+        counts={"steps": config.train.steps, "samples": inputs["shards"].counts.get(f"samples_{use}", 0)},
+        metrics=metrics,
+    )
+
+
+def _share(out: Path) -> dict[str, float]:
+    about = describe_adapter(out / "adapter")
+    return {"trainable_share": about["trainable_share"], "trainable_parameters": float(about["trainable_parameters"])}
