@@ -15,7 +15,7 @@ from .registry import URI_PREFIX, find_version, version_folder
 
 BACKBONE_FOLDER, ADAPTER_FOLDER = "backbone", "adapter"
 REFERENCE_FILE = "backbone_reference.json"
-DESCRIPTION_FILE = "backbone.json"
+DESCRIPTION_FILE, ADAPTER_CONFIG_FILE = "backbone.json", "adapter.json"
 
 
 @dataclass(frozen=True)

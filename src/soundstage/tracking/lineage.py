@@ -15,6 +15,7 @@ from ..stages.execute import Inputs
 from ..stages.files import sha256_text
 from ..stages.record import StageRecord
 from ..stages.workspace import Workspace
+from .folders import ADAPTER_CONFIG_FILE, ADAPTER_FOLDER
 from .gate import number
 from .provenance import PREFIX
 
@@ -69,7 +70,7 @@ def trainable_share(workspace: Workspace, finetune: StageRecord) -> float | None
     """New trainable parameters over those of the frozen transformer, as the trainer measured it."""
     measured = number(finetune.metrics, "trainable_share")
     if measured is None:
-        stated = json.loads(workspace.output(finetune, "adapter/adapter.json").read_text())
+        stated = json.loads(workspace.output(finetune, f"{ADAPTER_FOLDER}/{ADAPTER_CONFIG_FILE}").read_text())
         measured = number(stated, "trainable_share")
     return measured
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ..config.slices import RegisterSlice
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..stages import Outcome, Work, Workspace, code_version
 from ..stages.execute import Inputs
 from ..stages.files import write_json
 from .door import MetricSample, Place, as_current, open_place
-from .folders import ADAPTER_FOLDER, BACKBONE_FOLDER, DESCRIPTION_FILE, BackboneReference
+from .folders import ADAPTER_CONFIG_FILE, ADAPTER_FOLDER, BACKBONE_FOLDER, DESCRIPTION_FILE, BackboneReference
 from .lineage import IDENTITY, Candidate, describe_candidate, numeric_leaves, summary_line
 from .packaging import ModelParts, save_version
 from .provenance import PREFIX, code_tags
@@ -64,13 +64,19 @@ def _model(config: RegisterSlice, candidate: Candidate, version: RegisteredVersi
 
 
 def _parts(config: RegisterSlice, inputs: Inputs, workspace: Workspace) -> ModelParts:
-    description_file = workspace.output(inputs["backbone"], f"{BACKBONE_FOLDER}/{DESCRIPTION_FILE}")
-    description = json.loads(description_file.read_text())
+    backbone_file = workspace.output(inputs["backbone"], f"{BACKBONE_FOLDER}/{DESCRIPTION_FILE}")
+    adapter_file = workspace.output(inputs["finetune"], f"{ADAPTER_FOLDER}/{ADAPTER_CONFIG_FILE}")
+    fingerprint = json.loads(backbone_file.read_text())["fingerprint"]
+    trained_on = json.loads(adapter_file.read_text())["backbone_fingerprint"]
+    if trained_on != fingerprint:
+        raise DataError(
+            f"the adapter of finetune {inputs['finetune'].digest[:12]} was trained on backbone {trained_on[:16]}, "
+            f"stage backbone now gives {fingerprint[:16]}; rerun `soundstage train pretrain` and what follows it"
+        )
     backbone = config.model.backbone
-    reference = BackboneReference(backbone.family, backbone.pretrained, description["fingerprint"])
-    adapter = workspace.resolve(inputs["finetune"].payload) / ADAPTER_FOLDER
+    reference = BackboneReference(backbone.family, backbone.pretrained, fingerprint)
     evaluation = workspace.output(inputs["evaluation"], "evaluation.json")
-    return ModelParts(adapter, description_file.parent, reference, evaluation)
+    return ModelParts(adapter_file.parent, backbone_file.parent, reference, evaluation)
 
 
 def _known_version(workspace: Workspace, place: Place, name: str, identity: str) -> tuple[str | None, str]:
