@@ -23,6 +23,8 @@ IDENTITY = f"{PREFIX}.identity"
 COMPARABLE = f"{PREFIX}.comparable"
 METRICS = f"{PREFIX}.motion_corr"
 TRAINING_USES = ("pretrain", "finetune")
+# Settings of an evaluation that change how it is computed or shown, not what is measured.
+_NOT_MEASURED = frozenset({"batch", "bootstrap_samples", "samples_shown"})
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def describe_candidate(workspace: Workspace, inputs: Inputs, serving_code: str) 
 def comparison_key(evaluation: Mapping[str, Any], scores: Path) -> str:
     """Hash of the protocol and of the test clips: two evaluations may be compared if and only if theirs are equal."""
     clip_ids = sorted(set(pq.read_table(scores, columns=["clip_id"]).column(0).to_pylist()))
-    return sha256_text(json.dumps([evaluation["protocol"], clip_ids], sort_keys=True))
+    protocol = {name: value for name, value in evaluation["protocol"].items() if name not in _NOT_MEASURED}
+    return sha256_text(json.dumps([protocol, clip_ids], sort_keys=True))
 
 
 def trainable_share(workspace: Workspace, finetune: StageRecord) -> float | None:

@@ -31,6 +31,7 @@ from soundstage.stages.files import write_json
 from soundstage.tracking import register
 from soundstage.tracking.door import Place, open_place, place_uri
 from soundstage.tracking.folders import REFERENCE_FILE, resolve_model
+from soundstage.tracking.lineage import comparison_key
 from soundstage.tracking.observer import MlflowObserver
 from soundstage.tracking.packaging import requirements
 from soundstage.tracking.registry import list_versions, registered
@@ -249,6 +250,20 @@ def test_another_evaluation_makes_another_version_and_moves_candidate(fresh: Tra
     newest, *older = list_versions(trained_place, fresh.config.registry.name)
     assert newest.aliases == ("candidate",)
     assert all(version.aliases == () for version in older)
+
+
+def test_evaluations_compare_when_protocol_and_clips_are_equal(tmp_path: Path) -> None:
+    _evaluation_writer(0.8)(tmp_path / "a")
+    _evaluation_writer(0.3, ("t2", "t1"))(tmp_path / "b")
+    _evaluation_writer(0.8, ("t1", "t3"))(tmp_path / "c")
+
+    def key(folder: str, **protocol: Any) -> str:
+        return comparison_key(
+            {"protocol": {"seed": 0, "samples_shown": 6} | protocol}, tmp_path / folder / "scores.parquet"
+        )
+
+    assert key("a") == key("b") == key("a", samples_shown=0)
+    assert len({key("a"), key("c"), key("a", seed=1)}) == 3
 
 
 def test_skipped_stage_two_reaches_the_gate(fresh: Trained) -> None:
