@@ -42,6 +42,8 @@ def demo(
     no_cache: NoCacheOption = False,
 ) -> None:
     """Run the whole pipeline, then animate one image with one sound the model has not seen."""
+    from soundstage.front import require_verdict
+
     from .demo import animate_unseen
     from .driver import run_pipeline
 
@@ -50,7 +52,7 @@ def demo(
     animation = animate_unseen(tree, place, result.records)
     _conclude(result)
     print(f"animation: {animation}")
-    _judge(result)
+    require_verdict(place, result.records["promote"], trial=tree.trial)
 
 
 def run(
@@ -63,12 +65,14 @@ def run(
     no_cache: NoCacheOption = False,
 ) -> None:
     """Run all stages on this machine through kfp's local runner; exit 3 when the gate refuses the model."""
+    from soundstage.front import require_verdict
+
     from .driver import run_pipeline
 
     tree, place = resolve(preset, config, overrides, workspace, source, max_steps)
     result = run_pipeline(tree, place, no_cache=no_cache)
     _conclude(result)
-    _judge(result)
+    require_verdict(place, result.records["promote"], trial=tree.trial)
 
 
 def compile_(
@@ -99,9 +103,3 @@ def _conclude(result: PipelineResult) -> None:
     from .present import print_summary
 
     print_summary(result)
-
-
-def _judge(result: PipelineResult) -> None:
-    from soundstage.tracking.promote import require_promoted
-
-    require_promoted(result.records["promote"])

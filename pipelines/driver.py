@@ -25,6 +25,8 @@ from . import cache, local
 from .plan import Plan
 from .summary import StageTime, stage_time, summarise
 
+_LAST_LINES = 12
+
 
 @dataclass(frozen=True)
 class PipelineResult:
@@ -64,7 +66,7 @@ def run_pipeline(config: SoundstageConfig, workspace: Workspace, *, no_cache: bo
         finally:
             cache.remember(workspace, front.read_events(run_dir))
         result = _account(config, plan, workspace, run_dir, run.mlflow_run_id)
-        run.set_tags({"soundstage.verdict": str(result.summary["verdict"])})
+        run.set_tags({"soundstage.verdict": "promoted" if result.summary["promoted"] else "refused"})
         run.log_metrics({f"seconds/{item.stage}": item.seconds for item in result.times if item.ran})
         for name in ("summary.json", "report.html"):
             run.log_artifact(workspace.root / name)
@@ -110,16 +112,20 @@ def _cause(task: str, run_dir: Path, log_path: Path) -> SoundstageError:
     events = front.read_events(run_dir)
     for event in reversed(events):
         if event["event"] == "failed":
-            kind = getattr(errors, event["error"], None)
-            known = isinstance(kind, type) and issubclass(kind, SoundstageError)
-            message = event["message"] if known else f"{event['error']}, which is a defect\n{event['message']}"
-            failure = kind if known else SoundstageError
-            return failure(f"stage {event['stage']} failed: {message}\nlog: {log_path}")
-    last = "\n  ".join(log_path.read_text(encoding="utf-8").splitlines()[-12:])
+            return _error_class(event["error"])(f"stage {event['stage']} failed: {event['message']}\nlog: {log_path}")
+    said = log_path.read_text(encoding="utf-8").rpartition(f"== {task}\n")[2]
+    last = "\n  ".join(said.splitlines()[-_LAST_LINES:])
     return SoundstageError(
         f"stage {task} ended without a reason, as a process does that is killed (memory?); its last lines:\n  {last}\n"
         f"log: {log_path}"
     )
+
+
+def _error_class(name: str) -> type[SoundstageError]:
+    """The class called `name` if it is one of ours, else their base: a defect, told by its traceback."""
+    found = getattr(errors, name, SoundstageError)
+    assert issubclass(found, SoundstageError)
+    return found
 
 
 def _account(
@@ -142,7 +148,7 @@ def _account(
             workspace.publish(record)
     annotate_cached(workspace, config.tracking, mlflow_run_id, records.values())
     times = [stage_time(workspace, record, finished.get(stage)) for stage, record in records.items()]
-    summary = summarise(workspace, records, times, run_dir)
+    summary = summarise(workspace, config.tracking, records, times, run_dir)
     write_report(workspace, records, summary, workspace.root / "report.html")
     shutil.copyfile(workspace.root / "report.html", run_dir / "report.html")
     for folder in (workspace.root, run_dir):

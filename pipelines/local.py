@@ -11,7 +11,6 @@ import signal
 import sys
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -20,7 +19,10 @@ from typing import Any, NoReturn, TextIO
 GRACE_SEC = 30.0
 LOG_FILE = "log.txt"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_TAIL_LINES = 30
+_MACHINERY = re.compile(
+    r"-+$|\[KFP Executor [^]]*\]: "
+    r"(Looking for component|Loading KFP component|Wrote executor output|(?P<input>Got executor_input))"
+)
 
 
 class TaskFailedError(Exception):
@@ -32,15 +34,16 @@ class TaskFailedError(Exception):
 
 
 class Tee(io.TextIOBase):
-    """Writes to the terminal and to a log file, and remembers the last lines.
+    """Writes everything to a log file, and to the terminal what the stages say.
 
-    kfp indents what tasks print and sets it apart by empty lines; both are taken back here.
+    kfp indents what tasks print, sets it apart by empty lines and rules, and its executor prints its whole input as
+    JSON: indents and empty lines are taken back, the rest goes to the log alone.
     """
 
     def __init__(self, terminal: TextIO, log: TextIO) -> None:
         self._terminal, self._log = terminal, log
         self._pending = ""
-        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._in_executor_input = False
 
     def write(self, text: str) -> int:
         """Pass on whole lines that are not empty."""
@@ -48,11 +51,20 @@ class Tee(io.TextIOBase):
         for line in lines:
             plain = _ANSI.sub("", line).removeprefix("    ").rstrip()
             if plain:
-                self.tail.append(plain)
-                for stream in (self._terminal, self._log):
+                streams = [self._log] if self._is_machinery(plain) else [self._log, self._terminal]
+                for stream in streams:
+                    # Not print(): kfp replaces it while a task runs, to indent.
                     stream.write(plain + "\n")
                     stream.flush()
         return len(text)
+
+    def _is_machinery(self, line: str) -> bool:
+        if self._in_executor_input:
+            self._in_executor_input = line != "}"
+            return True
+        found = _MACHINERY.match(line)
+        self._in_executor_input = found is not None and found["input"] is not None
+        return found is not None
 
     def writable(self) -> bool:
         """Text goes through."""

@@ -16,9 +16,8 @@ def print_summary(result: PipelineResult) -> None:
     console.print(_stages(result))
     console.print(_clips(result.summary))
     console.print(_metrics(result.summary["metrics"]))
-    console.print(f"verdict: {result.summary['verdict']}", highlight=False, soft_wrap=True)
-    for name, path in result.summary["paths"].items():
-        console.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+    for line in [*_verdict(result.summary), *(f"{name}: {path}" for name, path in result.summary["paths"].items())]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _stages(result: PipelineResult) -> Table:
@@ -30,6 +29,14 @@ def _stages(result: PipelineResult) -> Table:
     table.add_section()
     table.add_row("all", f"{sum(item.ran for item in result.times)} ran", f"{ran:.1f}")
     return table
+
+
+def _verdict(summary: dict[str, Any]) -> list[str]:
+    model = summary["model"]
+    word = "promoted" if summary["promoted"] else "not promoted"
+    aliases = ", ".join(model["aliases"]) or "none"
+    head = f"{model['name']} version {model['version']}: {word}; aliases: {aliases}"
+    return [head, *(f"  {'ok  ' if rule['passed'] else 'FAIL'} {rule['text']}" for rule in summary["verdict"]["rules"])]
 
 
 def _clips(summary: dict[str, Any]) -> str:

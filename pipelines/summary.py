@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from soundstage.config.tree import TrackingConfig
 from soundstage.stages import StageRecord, Workspace
 from soundstage.stages.execute import RUN_FILE
 
@@ -39,7 +40,11 @@ def stage_time(workspace: Workspace, record: StageRecord, finished: Mapping[str,
 
 
 def summarise(
-    workspace: Workspace, records: Mapping[str, StageRecord], times: Sequence[StageTime], run_dir: Path
+    workspace: Workspace,
+    tracking: TrackingConfig,
+    records: Mapping[str, StageRecord],
+    times: Sequence[StageTime],
+    run_dir: Path,
 ) -> dict[str, Any]:
     """Build the summary from the records of all stages."""
     evaluation = _load(workspace, records["evaluate"], "evaluation.json")
@@ -50,7 +55,7 @@ def summarise(
         "selection": _load(workspace, records["select"], "funnel.json"),
         "metrics": evaluation["metrics"],
         "paired": evaluation.get("paired", {}),
-        "model": _model(records),
+        "model": _model(workspace, tracking, records["register"]),
         "promoted": verdict["promoted"],
         "verdict": verdict,
         "seconds": {item.stage: round(item.seconds, 1) for item in times},
@@ -70,8 +75,13 @@ def _clips(ingest: StageRecord) -> dict[str, Any]:
     return {"sources": counts["sources"], "clips": counts["clips"], "rejects": rejects}
 
 
-def _model(records: Mapping[str, StageRecord]) -> dict[str, Any]:
-    raise NotImplementedError
+def _model(workspace: Workspace, tracking: TrackingConfig, registration: StageRecord) -> dict[str, Any]:
+    from soundstage.tracking.registry import registered
+
+    model = _load(workspace, registration, "model.json")
+    # The record was written before the gate moved an alias: the registry knows the aliases of now.
+    aliases = [v.aliases for v in registered(workspace, tracking, model["name"]) if v.version == model["version"]]
+    return {"name": model["name"], "version": model["version"], "aliases": [*aliases[0]], "uri": model["model_uri"]}
 
 
 def _paths(workspace: Workspace, run_dir: Path) -> dict[str, str]:

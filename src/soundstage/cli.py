@@ -7,7 +7,6 @@ import sys
 from importlib.metadata import entry_points
 from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -25,7 +24,7 @@ _EPILOG = (
 class _Commands(TyperGroup):
     """Commands whose errors, made for a reader, end as a message and an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except SoundstageError as error:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,11 +86,9 @@ def run_component(
     `config` is the slice as JSON, `code_version` the stage's fingerprint at submission, `inputs` name -> path of a
     record file, `inputs_digest` what `catalog.external_digest` gave at submission.
 
-    Raises:
-        ConfigError: the slice is not usable, or this process runs other code than the submitter's.
-        SoundstageError: whatever the stage refuses.
+    A refusal (an unusable slice, other code than the submitter's, whatever the stage refuses) ends the process with
+    the error's exit code: its message is in the task's log and in the run's events.
     """
-    # A task that fails before its stage begins must leave its reason in the run's events, too.
     with _reported(stage):
         definition = find_stage(stage)
         _check_code(definition, code_version)
@@ -143,6 +142,18 @@ def run_observed(
     )
     print(describe(execution), flush=True)
     return execution
+
+
+def require_verdict(workspace: Workspace, promotion: StageRecord, *, trial: bool) -> None:
+    """Turn the gate's refusal into an error; a trial is judged, but nobody expects its model to be promoted.
+
+    Raises:
+        GateRefused: some rule failed; each is listed.
+    """
+    if not trial:
+        from .tracking.promote import require_promoted
+
+        require_promoted(json.loads(workspace.output(promotion, "verdict.json").read_text()))
 
 
 def current_record(workspace: Workspace, stage: str) -> StageRecord:
@@ -211,7 +222,8 @@ def _reported(stage: str) -> Iterator[None]:
         yield
     except SoundstageError as error:
         log_event({"event": "failed", "stage": stage, "error": type(error).__name__, "message": str(error)})
-        raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from error
     except Exception as error:
         trace = "".join(traceback.format_exception(error, limit=-4)).strip()
         log_event({"event": "failed", "stage": stage, "error": type(error).__name__, "message": trace})

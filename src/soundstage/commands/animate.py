@@ -31,8 +31,8 @@ def animate(
         str | None,
         typer.Option(
             "--model",
-            help="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder with backbone/ and adapter/ "
-            "[default: the champion of the configured name].",
+            help="models:/NAME@ALIAS, models:/NAME/VERSION, or a folder: a training stage's result, or backbone/ and "
+            "adapter/ [default: the champion of the configured name].",
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="MP4 file to write.")] = Path("animation.mp4"),
@@ -45,14 +45,18 @@ def animate(
     workspace: WorkspaceOption = None,
 ) -> None:
     """Animate an image so that it moves with a sound."""
-    picture = read_image(image)
     from ..media.encode import write_video
-    from ..models.animate import Animator
+    from ..tracking.folders import resolve_model
 
+    picture = read_image(image)
     waveform, sample_rate = read_sound(audio)
     tree, place = resolve(preset, config, overrides, workspace)
-    backbone, adapter = _model_folders(model or f"models:/{tree.registry.name}@champion", tree.tracking, place)
-    animator = Animator.load(backbone, adapter)
+    reference = model or f"models:/{tree.registry.name}@champion"
+    folders = resolve_model(place, tree.tracking, reference)
+
+    from ..models.animate import Animator
+
+    animator = Animator.load(folders.backbone, folders.adapter)
     frames = animator.animate(
         picture,
         waveform,
@@ -64,7 +68,7 @@ def animate(
     )
     sound = waveform[: round(len(frames) / float(animator.fps) * sample_rate)]
     write_video(out, frames, animator.fps, sound, sample_rate)
-    print(f"animation: {len(frames)} frames at {float(animator.fps):g} fps in {out}")
+    print(f"animation: {len(frames)} frames at {float(animator.fps):g} fps by {folders.origin} in {out}")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

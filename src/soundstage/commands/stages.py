@@ -28,13 +28,13 @@ _TRAINING_SUMMARIES = {
 
 def register(app: typer.Typer) -> None:
     """Add the stage commands."""
-    app.command("ingest")(ingest)
-    app.command("validate")(validate)
-    for stage, summary in _SUMMARIES.items():
-        app.command(stage, help=summary)(_command(stage))
     train = typer.Typer(no_args_is_help=True, help="Train the backbone's stand-in, or the adapters.")
     for stage, summary in _TRAINING_SUMMARIES.items():
         train.command(stage, help=summary)(_command(stage))
+    app.command("ingest")(ingest)
+    for stage, summary in _SUMMARIES.items():
+        app.command(stage, help=summary)(_command(stage))
+    app.command("validate")(validate)
     app.add_typer(train, name="train")
 
 
@@ -76,13 +76,11 @@ def _command(stage: str) -> Callable[..., None]:
         workspace: WorkspaceOption = None,
         fresh: FreshOption = False,
     ) -> None:
-        from ..front import run_current
+        from ..front import require_verdict, run_current
 
         tree, place = resolve(preset, config, overrides, workspace)
         execution = run_current(stage, tree, place, fresh=fresh)
         if stage == "promote":
-            from ..tracking.promote import require_promoted
-
-            require_promoted(execution.record)
+            require_verdict(place, execution.record, trial=tree.trial)
 
     return command

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from pathlib import Path
@@ -22,14 +23,18 @@ def make_repository(folder: Path) -> None:
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     from dvc.repo import Repo
 
+    remote = folder.resolve() / ".dvc" / REMOTE_FOLDER
+
     if not (folder / ".git").exists():
         _git(folder, "init", "--quiet")
+    logging.getLogger("dvc").setLevel(logging.WARNING)
     repo = Repo.init(str(folder))
     try:
         with repo.config.edit() as settings:
             settings["core"]["analytics"] = False
             settings["core"]["remote"] = REMOTE
-            settings["remote"][REMOTE] = {"url": REMOTE_FOLDER}
+            # DVC takes a relative path from the working directory and saves it relative to its own folder.
+            settings["remote"][REMOTE] = {"url": os.path.relpath(remote)}
     finally:
         repo.close()
     ignored = folder / ".dvc" / ".gitignore"

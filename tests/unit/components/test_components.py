@@ -42,24 +42,29 @@ def run_dir(tmp_path, monkeypatch):
     return folder
 
 
-def test_other_code_than_the_submitters_is_refused_and_the_run_told(run_dir, tmp_path):
+def test_other_code_than_the_submitters_is_refused_and_the_run_told(run_dir, tmp_path, capsys):
     text = STAGES["split"].slice_of(load_config("micro")).canonical_json()
-    with pytest.raises(ConfigError, match="submitted from code not-this-one"):
+    with pytest.raises(SystemExit) as leaving:
         front.run_component("split", text, "not-this-one", {}, str(tmp_path / "record.json"))
     (event,) = front.read_events(run_dir)
     assert (event["event"], event["stage"], event["error"]) == ("failed", "split", "ConfigError")
+    assert leaving.value.code == ConfigError.exit_code
+    assert "submitted from code not-this-one" in event["message"]
+    assert event["message"] in capsys.readouterr().err
 
 
 def test_unknown_key_in_a_slice_is_refused_with_the_near_name(run_dir, tmp_path):
     values = json.loads(STAGES["split"].slice_of(load_config("micro")).canonical_json())
     values["split"]["tset"] = 0.1
     code = STAGES["split"].code_version()
-    with pytest.raises(ConfigError, match="did you mean test"):
+    with pytest.raises(SystemExit, match=f"^{ConfigError.exit_code}$"):
         front.run_component("split", json.dumps(values), code, {}, str(tmp_path / "record.json"))
+    assert "did you mean test" in front.read_events(run_dir)[-1]["message"]
 
 
 def test_missing_input_record_is_named(run_dir, tmp_path):
     text = STAGES["split"].slice_of(load_config("micro")).canonical_json()
     code = STAGES["split"].code_version()
-    with pytest.raises(DataError, match=r"nowhere\.json does not exist"):
+    with pytest.raises(SystemExit, match=f"^{DataError.exit_code}$"):
         front.run_component("split", text, code, {"ingest": "nowhere.json"}, str(tmp_path / "record.json"))
+    assert "nowhere.json does not exist" in front.read_events(run_dir)[-1]["message"]

@@ -7,29 +7,49 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 
 from pipelines.local import Tee, _own_temporary_folder, end_children
 
 
-def test_tee_writes_whole_plain_lines_to_both_and_remembers_the_last():
+def test_tee_writes_whole_plain_lines_to_terminal_and_log():
     terminal, log = io.StringIO(), io.StringIO()
     tee = Tee(terminal, log)
     for text in ("    \x1b[91mfir", "st\x1b[0m\n", "\n", "    \n", "        deeper\n", "no end"):
         tee.write(text)
     assert terminal.getvalue() == log.getvalue() == "first\n    deeper\n"
-    assert list(tee.tail) == ["first", "    deeper"]
+
+
+def test_tee_keeps_the_executors_own_lines_to_the_log():
+    terminal, log = io.StringIO(), io.StringIO()
+    prefix = "[KFP Executor 2030-01-01 00:00:00,000 INFO]:"
+    lines = [
+        "-" * 80,
+        f"{prefix} Looking for component `ingest` in --component_module_path",
+        f"{prefix} Got executor_input:",
+        "{",
+        '    "inputs": {',
+        "    }",
+        "}",
+        f"{prefix} 33 clips, 3 rejects",
+        "{not the executor's}",
+        f"{prefix} Wrote executor output file to x.",
+    ]
+    Tee(terminal, log).write("".join(f"    {line}\n" for line in lines))
+    assert terminal.getvalue().splitlines() == [lines[7], lines[8]]
+    assert log.getvalue().splitlines() == lines
 
 
 def test_temporary_folder_goes_away_with_what_tasks_leave_there(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with _own_temporary_folder():
-        inside = os.environ["TMPDIR"]
+        inside = Path(os.environ["TMPDIR"])
         subprocess.run(["sh", "-c", "mktemp -d"], check=True, capture_output=True)
-        assert os.listdir(inside)
+        assert list(inside.iterdir())
     assert os.environ["TMPDIR"] == str(tmp_path)
-    assert not os.path.exists(inside)
+    assert not inside.exists()
 
 
 def test_end_children_ends_grandchildren_and_the_deaf(monkeypatch):

@@ -66,5 +66,5 @@ def test_results_follow_the_content_of_inputs_not_their_making(tmp_path):
 
 
 def test_unknown_stage_is_answered_with_the_known_ones():
-    with pytest.raises(Exception, match="no stage is called 'scoer'.*ingest, split"):
+    with pytest.raises(Exception, match=r"no stage is called 'scoer'.*ingest, split"):
         find_stage("scoer")
