@@ -68,8 +68,8 @@ def run_pipeline(config: SoundstageConfig, workspace: Workspace, *, no_cache: bo
         result = _account(config, plan, workspace, run_dir, run.mlflow_run_id)
         run.set_tags({"soundstage.verdict": "promoted" if result.summary["promoted"] else "refused"})
         run.log_metrics({f"seconds/{item.stage}": item.seconds for item in result.times if item.ran})
-        for name in ("summary.json", "report.html"):
-            run.log_artifact(workspace.root / name)
+        for path in (result.run_dir / "summary.json", result.run_dir / "report.html"):
+            run.log_artifact(path)
     return result
 
 
@@ -132,7 +132,6 @@ def _account(
     config: SoundstageConfig, plan: Plan, workspace: Workspace, run_dir: Path, mlflow_run_id: str
 ) -> PipelineResult:
     """Find every stage's record, publish and link those that kfp's cache skipped, and write summary and report."""
-    from soundstage.evaluation.report import write_report
     from soundstage.tracking.runs import annotate_cached
 
     records = plan.results(workspace)
@@ -149,8 +148,18 @@ def _account(
     annotate_cached(workspace, config.tracking, mlflow_run_id, records.values())
     times = [stage_time(workspace, record, finished.get(stage)) for stage, record in records.items()]
     summary = summarise(workspace, config.tracking, records, times, run_dir)
-    write_report(workspace, records, summary, workspace.root / "report.html")
-    shutil.copyfile(workspace.root / "report.html", run_dir / "report.html")
+    _report(workspace, records, summary, run_dir)
     for folder in (workspace.root, run_dir):
         write_json(folder / "summary.json", summary)
     return PipelineResult(run_dir.name, run_dir, records, times, summary)
+
+
+def _report(workspace: Workspace, records: Mapping[str, StageRecord], summary: dict[str, Any], run_dir: Path) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("soundstage.evaluation.report") is None:
+        return
+    from soundstage.evaluation.report import write_report
+
+    write_report(workspace, dict(records), summary, workspace.root / "report.html")
+    shutil.copyfile(workspace.root / "report.html", run_dir / "report.html")

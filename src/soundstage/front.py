@@ -17,6 +17,7 @@ Environment variables, none of which reaches a result:
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import traceback
@@ -89,6 +90,9 @@ def run_component(
     A refusal (an unusable slice, other code than the submitter's, whatever the stage refuses) ends the process with
     the error's exit code: its message is in the task's log and in the run's events.
     """
+    # kfp's executor makes every library talkative.
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger("soundstage").setLevel(logging.INFO)
     with _reported(stage):
         definition = find_stage(stage)
         _check_code(definition, code_version)
