@@ -9,10 +9,10 @@ import torchaudio
 
 from ...config.tree import AudioFeatureConfig
 
-# Full-scale speech and impacts lie around 0..-3 in log10 mel power, silence at the floor of -7;
-# this affine map brings both near -1..1 without looking at the clip, so quiet stays quiet.
-_LOG_FLOOR = 1e-7
-_LOG_CENTRE, _LOG_SCALE = -3.5, 3.5
+# The floor lies above the rounding noise of 16-bit sound, which must not look like sound. Loud events reach 3 in log10
+# mel power; this fixed affine map brings floor and event near -1..1 without looking at the clip: quiet stays quiet.
+_LOG_FLOOR = 1e-4
+_LOG_CENTRE, _LOG_SCALE = -0.5, 3.5
 
 
 @dataclass(frozen=True)
