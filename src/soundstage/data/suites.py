@@ -119,7 +119,7 @@ def reviews_suite() -> Suite:
         _one_of("verdict", VERDICTS),
         _filled("reviewer"),
         _between("seconds_spent", 0.0, 86_400.0, "0 to 86400 s"),
-        _matches("at", r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$", "ISO 8601 in UTC"),
+        _matches("at", r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)$", "ISO 8601 in UTC"),
     ]
     return Suite("reviews", "clip_id", rules)
 
@@ -131,7 +131,7 @@ def selection_suite(config: ContractsConfig) -> Suite:
         *_shape(SELECTION),
         *_identities("clip_id"),
         _one_of("use", USES),
-        _matches("reasons", r"^([a-z_]+(,[a-z_]+)*)?$", "reasons joined by commas, or empty"),
+        _matches("reasons", r"^(?:[a-z_]+(?:,[a-z_]+)*)?$", "reasons joined by commas, or empty"),
         _between("weight", 1e-6, 1e6, "positive and finite"),
         _between("audio_shift_sec", -limit, limit, f"at most {limit:g} s either way"),
     ]
