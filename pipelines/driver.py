@@ -155,10 +155,6 @@ def _account(
 
 
 def _report(workspace: Workspace, records: Mapping[str, StageRecord], summary: dict[str, Any], run_dir: Path) -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("soundstage.evaluation.report") is None:
-        return
     from soundstage.evaluation.report import write_report
 
     write_report(workspace, dict(records), summary, workspace.root / "report.html")

@@ -238,6 +238,6 @@ def _check_code(stage: Stage, submitted: str) -> None:
     here = stage.code_version()
     if here != submitted:
         raise ConfigError(
-            f"stage {stage.name}: this process runs code {here}, the pipeline was submitted from code {submitted}; "
-            "use the image built from the submitter's code, or submit again from the code of this image"
+            f"this process runs code {here} of stage {stage.name}, the pipeline was submitted from code {submitted}; "
+            "use the image built from the submitter's code; if the source was edited meanwhile, submit again"
         )
