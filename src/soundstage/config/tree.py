@@ -6,14 +6,23 @@ cannot invalidate its result.
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
 from .base import Config
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _finite_or_text(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+# JSON has no infinity: as a number it would come back as null, or as a file that strict readers refuse.
+MaybeInfinite = Annotated[float, PlainSerializer(_finite_or_text, when_used="json")]
 
 
 class SynthConfig(Config):
@@ -82,14 +91,20 @@ class SelectConfig(Config):
     """Thresholds from signals to decisions; selection may only drop, correct an offset, or route to stage two."""
 
     min_loudness_dbfs: float = Field(-50.0, description="quieter clips are dropped `silent`")
-    max_silence_share: Share = Field(0.97, description="clips with more 0.1 s blocks under -50 dBFS are dropped `silent`")
+    max_silence_share: Share = Field(
+        0.97, description="clips with more 0.1 s blocks under -50 dBFS are dropped `silent`"
+    )
     max_still_share: Share = Field(0.985, description="clips with more frozen frames are dropped `still`")
     max_black_share: Share = Field(0.5, description="clips with more black frames are dropped `black`")
     max_cuts: int = Field(0, ge=0, description="clips with more cuts are dropped `cut`")
     min_motion_peak: float = Field(0.0157, ge=0, description="motion of the most moving place (0..1); less: `still`")
-    min_sync_correlation: float = Field(0.25, description="audio-motion correlation at the best offset; less: `unsynced`")
+    min_sync_correlation: float = Field(
+        0.25, description="audio-motion correlation at the best offset; less: `unsynced`"
+    )
     offset_tolerance_sec: float = Field(0.13, ge=0, description="sound late or early by up to this is left as it is")
-    motion_lead_sec: float = Field(0.1, ge=0, description="motion comes before its sound: late sound is allowed this more")
+    motion_lead_sec: float = Field(
+        0.1, ge=0, description="motion comes before its sound: late sound is allowed this more"
+    )
     min_offset_confidence: float = Field(1.5, ge=0, description="a larger offset is corrected from this confidence on")
     min_offset_correlation: float = Field(0.55, description="... and from this correlation on; else it is `unsynced`")
     max_finetune_clips: int = Field(10_000, ge=0, description="upper bound of clips routed to stage two")
@@ -133,7 +148,9 @@ class AdapterConfig(Config):
     inner_dim: int = Field(8, ge=1, description="width of queries, keys and values, all heads together")
     heads: int = Field(1, ge=1, description="attention heads; divides inner_dim")
     audio_dim: int = Field(24, ge=1, description="width to which all features are projected together")
-    window_sec: float = Field(0.25, description="audio seen on either side of a latent frame; inf sees all")
+    window_sec: MaybeInfinite = Field(
+        0.25, ge=0, description="audio seen on either side of a latent frame; inf sees all"
+    )
     every: int = Field(1, ge=1, description="adapters after every n-th block")
     max_share: Share = Field(0.019, description="trainable parameters over those of the frozen transformer, at most")
 
