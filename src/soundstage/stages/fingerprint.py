@@ -10,7 +10,10 @@ from pathlib import Path
 from .files import sha256_text
 
 PACKAGE = "soundstage"
-_LIBRARIES = ("av", "deepspeed", "diffusers", "numpy", "pyarrow", "scipy", "torch", "torchaudio", "transformers")
+_LIBRARIES = (
+    *("av", "deepspeed", "diffusers", "numpy", "pillow", "pyarrow", "safetensors", "scipy"),
+    *("torch", "torchaudio", "transformers", "webdataset"),
+)
 
 
 @cache

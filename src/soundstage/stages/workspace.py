@@ -1,11 +1,11 @@
 """The workspace: the one folder that holds everything a user's runs read and write.
 
-    reviews/reviews.parquet      the append-only ledger of human verdicts
-    manifests/<stage>/           the current result of each stage, small enough for DVC, with its record.json
-    payloads/<stage>/<digest>/   every result, by the hash of its work; immutable
-    media/<normalisation>/       normalised clips by clip id
-    runs/<run id>/               events, log, summary and report of a pipeline run
-    kfp/  tracking/              pipeline artifacts; MLflow's database and artifacts
+reviews/reviews.parquet      the append-only ledger of human verdicts
+manifests/<stage>/           the current result of each stage, small enough for DVC, with its record.json
+payloads/<stage>/<digest>/   every result, by the hash of its work; immutable
+media/<normalisation>/       normalised clips by clip id
+runs/<run id>/               events, log, summary and report of a pipeline run
+kfp/  tracking/              pipeline artifacts; MLflow's database and artifacts
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .files import replace_directory
+from .files import exclusive_lock, replace_directory
 from .record import StageRecord
 
 ENVIRONMENT_VARIABLE = "SOUNDSTAGE_WORKSPACE"
@@ -110,6 +110,11 @@ class Workspace:
 
     def publish(self, record: StageRecord) -> None:
         """Make `record` the current result of its stage: copy record and small outputs to `manifests/<stage>/`."""
+        # Two runs in one workspace may publish different results of a stage at once; the last one stays.
+        with exclusive_lock(self.root / "payloads" / record.stage / ".publish.lock"):
+            self._publish(record)
+
+    def _publish(self, record: StageRecord) -> None:
         target = self.manifest(record.stage)
         staging = target.with_name(f".{target.name}.{os.getpid()}.new")
         shutil.rmtree(staging, ignore_errors=True)
