@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from .. import worker
+
 _GRACE_SEC = 15.0
 
 
@@ -17,7 +19,8 @@ class LocalLauncher:
     def __init__(self, job_file: Path, ranks: int, log: Path) -> None:
         self._command = [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)),
-            *("-m", "soundstage.training.worker", str(job_file)),
+            # By its module, not by a string: so the worker's code counts in the code version of the training stages.
+            *("-m", worker.__name__, str(job_file)),
         ]
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
