@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..config.tree import ModelConfig, WindowConfig
+from ..errors import ConfigError
 from ..media.frames import square_frames
 from ..media.sound import cut_sound, resample
 from .audio.mel import LogMelOnset
@@ -42,8 +43,10 @@ class Animator:
         """
         loaded = load_backbone(backbone)
         if adapter is None:
+            if window is None:
+                raise ConfigError(f"backbone {backbone} without an adapter says nothing of a window; give one")
             model = AudioConditionedTransformer(loaded.transformer, loaded.blocks, None)
-            return Animator(loaded, model.eval(), ModelConfig(), window or WindowConfig())
+            return Animator(loaded, model.eval(), ModelConfig(), window)
         adapters, config, trained_window = load_adapter(adapter, loaded)
         model = AudioConditionedTransformer(loaded.transformer, loaded.blocks, adapters)
         return Animator(loaded, model.eval(), config, window or trained_window)
