@@ -1,0 +1,196 @@
+"""The report of a finished run made by hand: complete, self-contained, safe, the same each time, honest about gaps."""
+
+from __future__ import annotations
+
+import base64
+import doctest
+import hashlib
+import html
+import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from soundstage.evaluation import report_numbers
+from soundstage.evaluation.protocol import ARMS
+from soundstage.evaluation.report import plot_files, write_report
+from soundstage.evaluation.report_funnel import planted_defects
+
+from .finished_run import FinishedRun, evaluation
+
+SECTIONS = ("verdict", "data", "training", "samples", "controls", "lineage")
+PLOTS = ("funnel", "losses_by_reason", "loss_backbone", "loss_pretrain", "loss_finetune", "controls", "classes")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> FinishedRun:
+    return FinishedRun(tmp_path / "workspace")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    """A complete run; tests read it and leave it as it is."""
+    run = FinishedRun(tmp_path_factory.mktemp("whole") / "workspace")
+    (run.workspace.runs / "20300131-120000-abcdef").mkdir(parents=True)
+    (run.workspace.runs / "20300131-120000-abcdef" / "config.yaml").write_text("preset: tiny\ntrial: false\n")
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(whole: FinishedRun) -> str:
+    return page_of(whole)
+
+
+def page_of(run: FinishedRun, **changes: object) -> str:
+    path = run.workspace.root / "report.html"
+    write_report(run.workspace, run.records(), run.summary(**changes), path)
+    return path.read_text(encoding="utf-8")
+
+
+def words(page: str) -> str:
+    """What a reader sees, with single spaces."""
+    without = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", without)).split())
+
+
+def test_every_section_stands_in_order_with_its_facts(page: str) -> None:
+    positions = [page.index(f'id="{name}"') for name in SECTIONS]
+    assert positions == sorted(positions)
+    text = words(page)
+    for fact in (
+        "soundstage-tiny version 3",
+        "preset tiny",
+        "Promoted : all 4 rules",
+        "aliases: candidate",
+        "0.83 0.78 … 0.88 n 64",  # the key number with its interval
+        "✓ needed ≥ 0.6",
+        "6 sources gave 4 clips; 2 sources were rejected whole",
+        "the clip's own sound, late by 2 frames",
+        "+0.012 (−0.038 … 0.062, n 64)",
+        "The reviewer was simulated: 3 verdicts",
+        "Human effort behind this model: 0 verdicts by people",
+        "The backbone is a stand-in",
+        "The stand-in is preconditioned: it predicts the clean residual",
+        "c0ffee" * 6,
+        "git commit of the code",
+        hashlib.sha256(b"weights").hexdigest(),
+    ):
+        assert fact in text, fact
+    ran = re.findall(r'<th class="nowrap">([\w-]+)</th><td>[^<]*</td><td class="nowrap">(ran|unchanged)<', page)
+    assert [stage for stage, how in ran if how == "ran"] == ["evaluate", "register", "promote"]
+    assert len(ran) == 16
+
+
+def test_file_needs_nothing_else(page: str) -> None:
+    without_namespaces = re.sub(r'xmlns(:\w+)?="http://www\.w3\.org/[^"]*"', "", page)
+    assert not re.search(r"https?:|(src|href)=\"(?!data:|#)|url\((?!#)|@import", without_namespaces)
+    # The page's own policy forbids everything else, and lets its one script run.
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+        in page
+    )
+
+
+def test_videos_are_those_of_the_evaluation_in_the_order_of_the_protocol(page: str, whole: FinishedRun) -> None:
+    found = re.findall(r'<video src="data:video/mp4;base64,([^"]+)" data-condition="(\w+)" controls loop', page)
+    expected = ["truth", *(arm.name for arm in ARMS)]
+    assert [condition for _, condition in found] == expected * 2
+    files = {path.read_bytes() for path in whole.payload("evaluate").glob("samples/*/truth.mp4")}
+    assert {base64.b64decode(data) for data, name in found if name == "truth"} == files
+    text = words(page)
+    assert "swapped 0.88" in text
+    assert "silent not measured" in text
+    assert text.count("has no sound track") == 2  # the arm without audio, of both clips
+    assert len(page) < 1_000_000
+
+
+def test_hostile_text_stays_text(run: FinishedRun) -> None:
+    hostile = "<script>alert('x')</script>$\\frac{&"
+    run.relabel(hostile, 'quote" onload="x')
+    run.evaluation["per_class"] = {hostile: run.evaluation["per_class"]["drum"]}
+    run.notes["ingest"] = {"source": hostile}
+    page = page_of(run)
+    assert page.count("<script") == 1
+    assert "alert('x')" not in page.partition("<script>")[2]
+    assert 'onload="x' not in page
+    for svg in re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL):
+        ElementTree.fromstring(svg)  # raises where something is not escaped
+
+
+def test_equal_results_give_equal_bytes(page: str, whole: FinishedRun, tmp_path: Path) -> None:
+    assert page_of(whole) == page
+    first, again = (plot_files(whole.workspace, whole.records(), tmp_path / name) for name in "ab")
+    assert [path.name for path in first] == [f"{name}.png" for name in PLOTS]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+
+
+def test_inner_ids_of_figures_do_not_meet(page: str) -> None:
+    ids = Counter(re.findall(r'\bid="([^"]+)"', page))
+    assert [name for name, n in ids.items() if n > 1] == []
+
+
+def test_without_a_test_clip_nothing_is_invented(run: FinishedRun) -> None:
+    means = dict.fromkeys((arm.name for arm in ARMS), None)
+    run.evaluation = evaluation(means, clips=0) | {"paired": {}, "per_class": {}}
+    run.notes["evaluate"] = {"evaluation": "no test clip survived selection: nothing was measured"}
+    (run.payload("evaluate") / "samples" / "index.json").write_text("[]")
+    run.promoted = False
+    page = page_of(run)
+    text = words(page)
+    assert "Refused : 1 of 4 rules" in text
+    assert "version 2 stays champion" in text
+    assert "No samples: no test clip survived selection" in text
+    assert "Not measured: no test clip survived selection" in text
+    assert "Stage two minus stage one , paired by clip: not measured" in text
+    assert not re.search(r"\b(None|nan|null|undefined)\b", text)
+    names = [path.name for path in plot_files(run.workspace, run.records(), run.workspace.root / "plots")]
+    assert "controls.png" not in names
+    assert "funnel.png" in names
+
+
+def test_skipped_stage_two_says_why(run: FinishedRun) -> None:
+    run.curves["finetune"] = {"train": [], "validation": []}
+    run.notes["finetune"] = {"stage_two": "skipped: no clip has a keep verdict"}
+    run.evaluation = evaluation({arm.name: None if arm.name == "stage_one" else 0.5 for arm in ARMS}) | {"paired": {}}
+    text = words(page_of(run))
+    assert "Stage two No curve: skipped: no clip has a keep verdict." in text
+    assert "Stage two: skipped" in text.partition("Lineage")[2]
+
+
+def test_fate_of_planted_defects(run: FinishedRun) -> None:
+    rows = {row.defect: row for row in planted_defects(run.workspace, run.records())}
+    fates = {name: [outcome for outcome, n in row.outcomes.items() if n] for name, row in rows.items()}
+    assert fates == {
+        "broken": ["ingest"],
+        "duplicate": ["ingest"],  # the copy was kept and its original rejected: one of the two is gone
+        "shifted": ["corrected"],
+        "still": ["signals"],
+        "swapped": ["kept"],  # missed
+        "clean": ["kept"],  # lives on through its copy
+    }
+    assert rows["swapped"].details == [("used for test", 1)]
+    assert all(sum(row.outcomes.values()) == row.planted for row in rows.values())
+    assert list(rows)[-1] == "clean"
+
+
+def test_a_wrong_correction_is_no_catch(run: FinishedRun) -> None:
+    records = run.records()
+    tight = records["select"].model_copy(update={"config": {"select": {"offset_tolerance_sec": 0.04}}})
+    (row,) = [row for row in planted_defects(run.workspace, records | {"select": tight}) if row.defect == "shifted"]
+    assert row.outcomes["kept"] == 1
+    assert row.details == [("used for finetune with a wrong offset correction", 1)]
+
+
+def test_numbers_read_as_their_docstrings_say() -> None:
+    result = doctest.testmod(report_numbers)
+    assert result.attempted == 3
+    assert result.failed == 0
+
+
+def test_real_sources_have_no_truth_table(run: FinishedRun) -> None:
+    (run.payload("ingest") / "truth.parquet").unlink()
+    assert "Planted defects" not in page_of(run)
