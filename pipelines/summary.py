@@ -60,6 +60,7 @@ def summarise(
         "verdict": verdict,
         "seconds": {item.stage: round(item.seconds, 1) for item in times},
         "ran": [item.stage for item in times if item.ran],
+        "code": _code(),
         "paths": _paths(workspace, run_dir),
     }
 
@@ -82,6 +83,13 @@ def _model(workspace: Workspace, tracking: TrackingConfig, registration: StageRe
     # The record was written before the gate moved an alias: the registry knows the aliases of now.
     aliases = [v.aliases for v in registered(workspace, tracking, model["name"]) if v.version == model["version"]]
     return {"name": model["name"], "version": model["version"], "aliases": [*aliases[0]], "uri": model["model_uri"]}
+
+
+def _code() -> dict[str, str]:
+    """Version and source hash of the running code, and its git commit in a checkout."""
+    from soundstage.tracking.provenance import PREFIX, code_tags
+
+    return {name.removeprefix(f"{PREFIX}."): value for name, value in code_tags().items() if name.startswith(PREFIX)}
 
 
 def _paths(workspace: Workspace, run_dir: Path) -> dict[str, str]:
