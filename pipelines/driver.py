@@ -25,6 +25,7 @@ from . import cache, local
 from .plan import Plan
 from .summary import StageTime, stage_time, summarise
 
+PLOTS_FOLDER = "plots"
 _LAST_LINES = 12
 
 
@@ -42,8 +43,8 @@ class PipelineResult:
 def run_pipeline(config: SoundstageConfig, workspace: Workspace, *, no_cache: bool = False) -> PipelineResult:
     """Run all stages through kfp's local runner, in subprocesses; finished ones are found, not repeated.
 
-    Writes `runs/<id>/` (config.yaml, events.jsonl, log.txt, summary.json), and `summary.json` and `report.html` in
-    the workspace. The gate's verdict is in the summary; refusing is the caller's part.
+    Writes config.yaml, events.jsonl, log.txt, summary.json, report.html and plots to `runs/<id>/`, summary and report
+    to the workspace as well. The gate's verdict is in the summary; refusing is the caller's part.
 
     Raises:
         SoundstageError: a stage failed; its error is raised again as its own class, with stage and log named.
@@ -68,8 +69,9 @@ def run_pipeline(config: SoundstageConfig, workspace: Workspace, *, no_cache: bo
         result = _account(config, plan, workspace, run_dir, run.mlflow_run_id)
         run.set_tags({"soundstage.verdict": "promoted" if result.summary["promoted"] else "refused"})
         run.log_metrics({f"seconds/{item.stage}": item.seconds for item in result.times if item.ran})
-        for path in (result.run_dir / "summary.json", result.run_dir / "report.html"):
-            run.log_artifact(path)
+        for name in ("summary.json", "report.html", local.LOG_FILE):
+            run.log_artifact(run_dir / name)
+        run.log_artifact(run_dir / PLOTS_FOLDER, PLOTS_FOLDER)
     return result
 
 
@@ -155,7 +157,8 @@ def _account(
 
 
 def _report(workspace: Workspace, records: Mapping[str, StageRecord], summary: dict[str, Any], run_dir: Path) -> None:
-    from soundstage.evaluation.report import write_report
+    from soundstage.evaluation.report import plot_files, write_report
 
-    write_report(workspace, dict(records), summary, workspace.root / "report.html")
+    plot_files(workspace, records, run_dir / PLOTS_FOLDER)
+    write_report(workspace, records, summary, workspace.root / "report.html")
     shutil.copyfile(workspace.root / "report.html", run_dir / "report.html")

@@ -50,9 +50,17 @@ def _clips(summary: dict[str, Any]) -> str:
     )
 
 
-def _metrics(metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
+def _metrics(metrics: dict[str, dict[str, dict[str, float | None]]]) -> Table:
     table = Table("metric", "condition", "mean", "95 % interval", title="evaluation", title_justify="left")
     for metric, conditions in metrics.items():
         for condition, value in conditions.items():
-            table.add_row(metric, condition, f"{value['mean']:.3f}", f"{value['low']:.3f} .. {value['high']:.3f}")
+            table.add_row(metric, condition, _number(value["mean"]), _interval(value))
     return table
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def _interval(value: dict[str, float | None]) -> str:
+    return "" if value["mean"] is None else f"{_number(value['low'])} .. {_number(value['high'])}"
