@@ -1,11 +1,13 @@
 """WebDataset shards: tar files a plain `webdataset` reader understands, and an index for reading any sample at once.
 
-A sample is three members: `KEY.latents.npy` (float16, (C, F, h, w)), `KEY.audio.npy` (float16, (T, D)) and `KEY.json`.
+A sample is three members: `KEY.latents.npy` (float16, (C, F, h, w)), `KEY.audio.npy` (float16, (T, D)) and `KEY.json`,
+which carries the SHA-256 of the two arrays' files: a tar has checksums of its headers only.
 Text embeddings stand once per caption in `text.safetensors`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -49,12 +51,14 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> None:
         webdataset.TarWriter(stream, mtime=0.0, user="", group="") as writer,
     ):
         for sample in samples:
+            latents, audio = npy_bytes(sample.latents), npy_bytes(sample.audio)
+            about = sample.about | {"sha256": hashlib.sha256(latents + audio).hexdigest()}
             writer.write(
                 {
                     "__key__": sample.key,
-                    "latents.npy": npy_bytes(sample.latents),
-                    "audio.npy": npy_bytes(sample.audio),
-                    "json": json.dumps(sample.about, sort_keys=True).encode(),
+                    "latents.npy": latents,
+                    "audio.npy": audio,
+                    "json": json.dumps(about, sort_keys=True).encode(),
                 }
             )
 
@@ -137,19 +141,12 @@ class ShardReader:
         """Latents (C, F, h, w) and audio features (T, D) of a sample, float32.
 
         Raises:
-            DataError: the bytes there are not that sample.
+            DataError: the bytes there are not that sample, or not those that were written.
         """
         row = self.rows[position]
         data = os.pread(self._descriptor(row["shard"]), row["size"], row["offset"])
-        arrays: dict[str, NDArray[Any]] = {}
         try:
-            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-                for member in archive:
-                    key, _, suffix = member.name.partition(".")
-                    content = archive.extractfile(member)
-                    if key == row["key"] and suffix.endswith(".npy") and content is not None:
-                        arrays[suffix] = np.load(io.BytesIO(content.read()), allow_pickle=False)
-            latents, audio = arrays["latents.npy"], arrays["audio.npy"]
+            latents, audio = _unpack(data, row["key"])
         except (tarfile.TarError, KeyError, ValueError) as error:
             raise DataError(
                 f"shard {row['shard']} at {row['offset']}: sample {row['key']} of clip {row['clip_id']} is not there "
@@ -167,3 +164,17 @@ class ShardReader:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
+
+
+def _unpack(data: bytes, key: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Latents and audio of the sample `key` from its tar blocks; ValueError or KeyError when they are not its own."""
+    members: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        for member in archive:
+            content = archive.extractfile(member)
+            if content is not None:
+                members[member.name] = content.read()
+    latents, audio = members[f"{key}.latents.npy"], members[f"{key}.audio.npy"]
+    if hashlib.sha256(latents + audio).hexdigest() != json.loads(members[f"{key}.json"])["sha256"]:
+        raise ValueError("its bytes do not have the hash written beside them")
+    return np.load(io.BytesIO(latents), allow_pickle=False), np.load(io.BytesIO(audio), allow_pickle=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from ..config.tree import EncodeConfig, WindowConfig
 from ..media.decode import DecodedClip
 from ..media.frames import square_frames
 from ..media.sound import cut_sound, resample
+
+_GRID_TOLERANCE = 1e-6  # frames: a start on the grid stays on it in floating point
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,11 @@ def plan_windows(
     first, last = start_range(clip, audio_shift_sec, window)
     seed = int.from_bytes(hashlib.sha256(f"{config.seed}:{clip['clip_id']}".encode()).digest()[:8], "big")
     rng = np.random.default_rng(seed)
+    # Rounding to the grid must not step outside; a span narrower than the grid keeps its first frame.
+    lowest = math.ceil(first * fps - _GRID_TOLERANCE)
+    highest = max(lowest, math.floor(last * fps + _GRID_TOLERANCE))
     for index in range(config.windows_per_clip):
-        start_frame = round(rng.uniform(first, last) * fps)
+        start_frame = min(max(round(rng.uniform(first, last) * fps), lowest), highest)
         start_us = round(start_frame / fps * 1e6)
         flip = config.flip and index % 2 == 1
         yield PlannedWindow(start_us, flip, sample_key(clip, audio_shift_sec, start_us, flip))
