@@ -33,7 +33,7 @@ def load_config(
         ConfigError: an unknown preset or key, an unreadable file, a value out of range; near names are suggested.
     """
     from_file: dict[str, Any] = {} if file is None else _read_yaml(file)
-    named = preset or from_file.get("preset") or default_preset
+    named = str(preset or from_file.get("preset") or default_preset)
     values = _read_preset(named)
     values = _merge(values, from_file)
     values["preset"] = named
@@ -112,6 +112,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     path, separator, text = override.partition("=")
     if not separator or not path:
         raise ConfigError(f"override {override!r} is not of the form a.b=value; example: --set pretrain.steps=20")
+    if path == "preset":  # the tree is already that of another one: only its name would change
+        raise ConfigError(f"override {override!r}: a preset is chosen with --preset, or by the configuration file")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
