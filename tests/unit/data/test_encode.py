@@ -1,0 +1,178 @@
+"""Stage `encode` over real media: which windows become samples, and what they hold."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from soundstage.config import Config, load_config, stage_slice
+from soundstage.config.slices import EncodeSlice
+from soundstage.data import encode
+from soundstage.data.records import CLIPS, SELECTION, SHARD_SAMPLES, read_table, write_table
+from soundstage.data.shards import ShardReader
+from soundstage.errors import DataError
+from soundstage.media.encode import write_video
+from soundstage.models.backbones.load import encoder_fingerprints
+from soundstage.stages import Execution, Inputs, Outcome, StageRecord, Work, Workspace, execute
+
+FPS, RATE, FRAMES = 24, 16000, 60
+CLICK_SEC = 1.2
+SHIFTS = {"clip0": 0.0, "clip1": 0.4, "clip2": -0.3, "clip3": 0.0, "clip4": 0.0}
+USES = {"clip0": "pretrain", "clip1": "finetune", "clip2": "pretrain", "clip3": "test", "clip4": "validation"}
+
+
+class Nothing(Config):
+    pass
+
+
+def config(**encode_changes: Any) -> EncodeSlice:
+    changes = [f"encode.{name}={value}" for name, value in encode_changes.items()]
+    found = stage_slice("encode", load_config("micro", overrides=changes))
+    assert isinstance(found, EncodeSlice)
+    return found
+
+
+def write_clip(workspace: Workspace, clip_id: str, label_level: int) -> dict[str, Any]:
+    """A clip bright on its left, its level rising from frame to frame, with one click."""
+    uri = f"media/{clip_id}.mp4"
+    frames = np.zeros((FRAMES, 48, 48, 3), np.uint8)
+    frames[:, :, :24] = (label_level + np.arange(FRAMES))[:, None, None, None]
+    sound = np.zeros(FRAMES * RATE // FPS, np.float32)
+    sound[round(CLICK_SEC * RATE) :][:80] = 0.9
+    write_video(workspace.resolve(uri), frames, FPS, sound, RATE)
+    texts = dict.fromkeys(CLIPS.names, "x")
+    numbers = {"start_us": 0, "duration_us": 2_500_000, "fps_num": FPS, "fps_den": 1, "num_frames": FRAMES}
+    numbers |= {"width": 48, "height": 48, "sample_rate": RATE, "channels": 1}
+    return texts | numbers | {"clip_id": clip_id, "media_uri": uri, "caption": f"caption of {clip_id}"}
+
+
+def record(workspace: Workspace, stage: str, name: str, schema: Any, rows: list[dict[str, Any]]) -> StageRecord:
+    def write(_config: Nothing, _inputs: Inputs, work: Work) -> Outcome:
+        write_table(work.out / name, schema, rows, ["clip_id"])
+        return Outcome()
+
+    return execute(stage, write, Nothing(), {}, workspace, code_version=str(rows)[:200], cacheable=False).record
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[str, StageRecord]]:
+    workspace = Workspace.open(tmp_path_factory.mktemp("encode") / "workspace")
+    clips = [write_clip(workspace, clip_id, 80 + 20 * n) for n, clip_id in enumerate(SHIFTS)]
+    chosen = [
+        {"clip_id": c, "use": USES[c], "reasons": "", "weight": 1.0 + n, "audio_shift_sec": SHIFTS[c]}
+        for n, c in enumerate(SHIFTS)
+    ]
+    clips_record = record(workspace, "split", "clips.parquet", CLIPS, clips)
+    return workspace, {
+        "clips": clips_record,
+        "selection": record(workspace, "select", "selection.parquet", SELECTION, chosen),
+    }
+
+
+def run(prepared: tuple[Workspace, dict[str, StageRecord]], slice_: EncodeSlice) -> Execution:
+    workspace, inputs = prepared
+    return execute("encode", encode.run, slice_, inputs, workspace, code_version="v", cacheable=False)
+
+
+@pytest.fixture(scope="module")
+def encoded(prepared: tuple[Workspace, dict[str, StageRecord]]) -> tuple[Execution, ShardReader, EncodeSlice]:
+    slice_ = config(windows_per_clip=6)
+    done = run(prepared, slice_)
+    folder = prepared[0].resolve(done.record.payload)
+    uses = {"pretrain", "finetune", "validation"}
+    return done, ShardReader(folder, encoder_fingerprints(slice_.model), uses), slice_
+
+
+def test_every_training_clip_is_encoded_and_no_test_clip(encoded: tuple[Execution, ShardReader, EncodeSlice]) -> None:
+    done, reader, _ = encoded
+    assert {row["clip_id"]: row["use"] for row in reader.rows} == {c: u for c, u in USES.items() if u != "test"}
+    counts = done.record.counts
+    assert counts["clips"] == 4
+    per_use = {use: sum(row["use"] == use for row in reader.rows) for use in ("pretrain", "finetune", "validation")}
+    assert {use: counts[f"samples_{use}"] for use in per_use} == per_use
+    assert counts["samples"] == len(reader) == sum(shard["samples"] for shard in reader.index["shards"])
+    assert counts["shards"] == math.ceil(len(reader) / 16) == len(reader.index["shards"])
+    assert {row["clip_id"]: row["weight"] for row in reader.rows}["clip2"] == 3.0
+    assert len({row["key"] for row in reader.rows}) == len(reader)
+
+
+def test_samples_hold_their_window_mirrored_where_they_say_so(
+    encoded: tuple[Execution, ShardReader, EncodeSlice],
+) -> None:
+    _, reader, slice_ = encoded
+    size, frames = slice_.window.size, slice_.window.num_frames
+    flips = set()
+    for position, row in enumerate(reader.rows):
+        latents, _ = reader.read(position)
+        assert latents.shape == (3, frames, size, size)
+        bright, dark = (latents[..., size // 2 + 2 :], latents[..., : size // 2 - 2])
+        if not row["flip"]:
+            bright, dark = dark, bright
+        first = round(row["window_start_us"] * 1e-6 * FPS)
+        level = 80 + 20 * int(row["clip_id"][-1]) + first + np.arange(frames) * (FPS // slice_.window.fps)
+        shown = (bright.mean(dim=(0, 2, 3)) + 1) * 127.5
+        np.testing.assert_allclose(shown, level, atol=3)  # H.264 at crf 18, limited range
+        assert dark.max() < -0.85
+        flips.add(row["flip"])
+    assert flips == {True, False}
+
+
+def test_a_click_is_heard_at_its_time_plus_the_shift(encoded: tuple[Execution, ShardReader, EncodeSlice]) -> None:
+    _, reader, slice_ = encoded
+    hop = slice_.model.audio.hop_length / slice_.model.audio.sample_rate
+    margin, length = slice_.window.audio_margin_sec, float(slice_.window.duration_sec)
+    heard: set[str] = set()
+    for position, row in enumerate(reader.rows):
+        _, audio = reader.read(position)
+        assert audio.shape == (round((length + 2 * margin) / hop) + 1, slice_.model.audio.num_mel_bins + 1)
+        expected = CLICK_SEC + SHIFTS[row["clip_id"]] - row["window_start_us"] * 1e-6
+        if -margin + 0.05 < expected < length + margin - 0.05:
+            loudest = int(audio[:, :-1].sum(dim=1).argmax()) * hop - margin
+            # The burst lasts 5 ms and a hop 10 ms.
+            assert loudest == pytest.approx(expected, abs=0.016)
+            heard.add(row["clip_id"])
+    assert heard == {"clip0", "clip1", "clip2", "clip4"}
+
+
+def test_captions_are_embedded_once(encoded: tuple[Execution, ShardReader, EncodeSlice]) -> None:
+    _, reader, _ = encoded
+    assert reader.index["captions"] == ["", *(f"caption of clip{n}" for n in (0, 1, 2, 4))]
+    assert not torch.equal(reader.text("caption of clip0"), reader.text("caption of clip1"))
+
+
+def test_encoding_again_gives_the_same_bytes(
+    prepared: tuple[Workspace, dict[str, StageRecord]], encoded: tuple[Execution, ShardReader, EncodeSlice]
+) -> None:
+    before = encoded[0].record.outputs
+    torch.manual_seed(99)
+    assert run(prepared, config(windows_per_clip=6)).record.outputs == before
+
+
+def test_without_a_clip_to_train_on_nothing_is_written(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "workspace")
+    row = {"clip_id": "a", "use": "dropped", "reasons": "silent", "weight": 1.0, "audio_shift_sec": 0.0}
+    inputs = {
+        "clips": record(workspace, "split", "clips.parquet", CLIPS, [write_clip(workspace, "a", 80)]),
+        "selection": record(workspace, "select", "selection.parquet", SELECTION, [row]),
+    }
+    with pytest.raises(DataError, match="no clip is selected for pretraining; see the funnel"):
+        run((workspace, inputs), config())
+
+
+def test_the_samples_table_says_where_each_sample_lies(
+    prepared: tuple[Workspace, dict[str, StageRecord]], encoded: tuple[Execution, ShardReader, EncodeSlice]
+) -> None:
+    folder = prepared[0].resolve(encoded[0].record.payload)
+    rows = read_table(folder / "samples.parquet", SHARD_SAMPLES)
+    ends = {shard["shard"]: shard["bytes"] for shard in encoded[1].index["shards"]}
+    by_place = sorted(rows, key=lambda row: (row["shard"], row["offset"]))
+    assert all(row["offset"] % 512 == row["size"] % 512 == 0 for row in rows)
+    for before, after in pairwise(by_place):
+        assert before["shard"] != after["shard"] or before["offset"] + before["size"] == after["offset"]
+    assert all(row["offset"] + row["size"] <= ends[row["shard"]] for row in rows)

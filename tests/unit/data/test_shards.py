@@ -1,0 +1,141 @@
+"""Shards: equal bytes for equal samples, readable by webdataset, refused when stale or altered."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import webdataset
+
+from soundstage.data.records import SHARD_SAMPLES, read_table, write_table
+from soundstage.data.shards import (
+    EncodedSample,
+    ShardReader,
+    locate_samples,
+    write_index,
+    write_shard,
+    write_text,
+)
+from soundstage.errors import DataError
+
+FINGERPRINTS = {"codec": "pixels", "audio": "a1"}
+
+
+def sample(number: int, use: str = "pretrain") -> EncodedSample:
+    rng = np.random.default_rng(number)
+    key = f"{number:032x}"
+    about: dict[str, Any] = {"key": key, "clip_id": f"clip{number}", "use": use, "caption": "a lamp", "weight": 1.0}
+    about |= {"window_start_us": number, "flip": False}
+    latents = rng.normal(size=(3, 4, 8, 8)).astype(np.float16)
+    return EncodedSample(key, latents, rng.normal(size=(50 + number, 17)).astype(np.float16), about)
+
+
+def write_payload(folder: Path, samples: list[EncodedSample], per_shard: int = 3) -> None:
+    shards, rows, counts = [], [], {}
+    for first in range(0, len(samples), per_shard):
+        path, batch = folder / "shards" / f"{len(shards):06d}.tar", samples[first : first + per_shard]
+        write_shard(path, batch)
+        spans = locate_samples(path)
+        counts[path.name] = len(batch)
+        shards.append(path)
+        for item in batch:
+            offset, size = spans[item.key]
+            rows.append(item.about | {"shard": f"shards/{path.name}", "offset": offset, "size": size})
+    write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
+    write_text(folder / "text.safetensors", torch.arange(2 * 3 * 4.0).view(2, 3, 4))
+    write_index(folder, shards, counts, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS})
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    write_payload(tmp_path, [sample(n, "validation" if n == 5 else "pretrain") for n in range(7)])
+    return tmp_path
+
+
+def test_equal_samples_give_equal_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_shard(tmp_path / name / "0.tar", [sample(0), sample(1)])
+    assert (tmp_path / "a" / "0.tar").read_bytes() == (tmp_path / "b" / "0.tar").read_bytes()
+
+
+def test_plain_webdataset_reads_what_we_wrote(payload: Path) -> None:
+    urls = sorted(str(path) for path in (payload / "shards").glob("*.tar"))
+    assert len(urls) == 3
+    found = list(webdataset.WebDataset(urls, shardshuffle=False))
+    assert [item["__key__"] for item in found] == [sample(n).key for n in range(7)]
+    for number, item in enumerate(found):
+        wanted = sample(number)
+        assert np.array_equal(np.load(io.BytesIO(item["latents.npy"])), wanted.latents)
+        assert np.array_equal(np.load(io.BytesIO(item["audio.npy"])), wanted.audio)
+        assert json.loads(item["json"]).items() >= {"clip_id": f"clip{number}", "caption": "a lamp"}.items()
+
+
+def test_any_sample_is_read_at_once(payload: Path) -> None:
+    reader = ShardReader(payload, FINGERPRINTS, {"pretrain", "validation"})
+    assert len(reader) == 7
+    for position in (6, 0, 3, 3):
+        latents, audio = reader.read(position)
+        wanted = sample(position)
+        assert latents.dtype == audio.dtype == torch.float32
+        assert torch.equal(latents, torch.from_numpy(wanted.latents).float())
+        assert torch.equal(audio, torch.from_numpy(wanted.audio).float())
+    assert reader.text("a lamp")[0, 0] == 12
+    reader.close()
+
+
+def test_a_reader_sees_its_uses_alone(payload: Path) -> None:
+    assert [row["clip_id"] for row in ShardReader(payload, FINGERPRINTS, {"validation"}).rows] == ["clip5"]
+    assert len(ShardReader(payload, FINGERPRINTS, {"finetune"})) == 0
+
+
+def test_other_encoders_are_refused_by_name(payload: Path) -> None:
+    with pytest.raises(DataError, match="were encoded with another audio than the model uses"):
+        ShardReader(payload, FINGERPRINTS | {"audio": "a2"}, {"pretrain"})
+    with pytest.raises(DataError, match="another text than"):
+        ShardReader(payload, FINGERPRINTS | {"text": "t"}, {"pretrain"})
+
+
+def test_a_shard_of_another_size_is_refused_by_name(payload: Path) -> None:
+    path = payload / "shards" / "000001.tar"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-512])
+    with pytest.raises(DataError, match=rf"000001\.tar has {size - 512} bytes, the index says {size}"):
+        ShardReader(payload, FINGERPRINTS, {"pretrain"})
+    path.unlink()
+    with pytest.raises(DataError, match=r"000001\.tar has None bytes"):
+        ShardReader(payload, FINGERPRINTS, {"pretrain"})
+
+
+@pytest.mark.parametrize("part", ["name", "latents", "audio"])
+def test_an_altered_byte_is_refused_by_sample_and_clip(payload: Path, part: str) -> None:
+    row = read_table(payload / "samples.parquet", SHARD_SAMPLES)[4]
+    path = payload / row["shard"]
+    data = bytearray(path.read_bytes())
+    wanted = sample(4)
+    places = {
+        "name": row["offset"],
+        "latents": data.index(wanted.latents.tobytes(), row["offset"]) + 11,
+        "audio": data.index(wanted.audio.tobytes(), row["offset"]) + 100,
+    }
+    data[places[part]] ^= 0x01
+    path.write_bytes(bytes(data))
+    reader = ShardReader(payload, FINGERPRINTS, {"pretrain", "validation"})
+    with pytest.raises(DataError, match=rf"sample {row['key']} of clip clip4 .* rerun `soundstage encode`"):
+        reader.read(4)
+    reader.read(3)
+    reader.read(5)
+
+
+def test_the_index_names_every_shard_by_its_hash(payload: Path) -> None:
+    import hashlib
+
+    shards = json.loads((payload / "index.json").read_text())["shards"]
+    assert [shard["samples"] for shard in shards] == [3, 3, 1]
+    for shard in shards:
+        data = (payload / shard["shard"]).read_bytes()
+        assert (shard["bytes"], shard["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())

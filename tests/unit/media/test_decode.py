@@ -1,0 +1,52 @@
+"""Reading normalised clips at the size that is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from soundstage.errors import DataError
+from soundstage.media.decode import decode_clip
+from soundstage.media.encode import write_video
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    frames = np.zeros((6, 48, 96, 3), np.uint8)
+    frames[:, :, :48] = (220, 30, 30)
+    frames[3:, :, 48:] = (30, 30, 220)
+    write_video(tmp_path / "clip.mp4", frames, 24, np.zeros(11025, np.float32), 44100)
+    return tmp_path / "clip.mp4"
+
+
+def test_the_short_side_is_scaled_and_colours_stay(clip: Path) -> None:
+    frames = decode_clip(clip, short_side=24).frames
+    assert frames.shape == (6, 24, 48, 3)
+    np.testing.assert_allclose(frames[:, :, 2:22].mean(axis=(0, 1, 2)), (220, 30, 30), atol=8)
+    np.testing.assert_allclose(frames[3:, :, 26:46].mean(axis=(0, 1, 2)), (30, 30, 220), atol=8)
+    assert frames[:2, :, 26:46].max() < 20
+
+
+def test_grey_is_luma(clip: Path) -> None:
+    grey = decode_clip(clip, pixels="gray")
+    assert grey.frames.shape == (6, 48, 96)
+    # ITU-R BT.601; the decoder may keep luma in its studio range of 16..235.
+    luma = 0.299 * 220 + 0.587 * 30 + 0.114 * 30
+    assert grey.frames[:, :, 4:44].mean() == pytest.approx(luma, abs=6)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a video", b"\x00" * 4096])
+def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.mp4").write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.mp4 cannot be decoded"):
+        decode_clip(tmp_path / "x.mp4")
+    with pytest.raises(DataError, match=r"absent\.mp4 cannot be decoded"):
+        decode_clip(tmp_path / "absent.mp4")
+
+
+def test_a_file_cut_short_is_named(clip: Path) -> None:
+    clip.write_bytes(clip.read_bytes()[:-700])
+    with pytest.raises(DataError, match=r"clip\.mp4.*rerun `soundstage ingest`"):
+        decode_clip(clip)
