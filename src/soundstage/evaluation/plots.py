@@ -112,7 +112,7 @@ def loss_figure(curves: Mapping[str, Curve]) -> Figure:
         axes.set_ylabel("loss")
         _legend_above(axes)
 
-    return draw_figure(draw, 2.7, 4.4)
+    return draw_figure(draw, 2.6)
 
 
 def running_width(points: int) -> int:
@@ -159,7 +159,7 @@ def classes_figure(per_class: Mapping[str, Entry]) -> Figure:
         _rows_from_top(axes, [f"{_shortened(name)}  (n {entry.get('n', 0)})" for name, entry in per_class.items()])
         axes.set_xlim(*_span([*per_class.values()], []))
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("motion correlation with the true sound, mean and 95 % interval")
+        axes.set_xlabel("motion correlation, mean and 95 % interval")
 
     return draw_figure(draw, 0.75 + _ROW_IN * max(len(per_class), 1))
 
@@ -205,7 +205,7 @@ def overlay_figure(overlay: Overlay) -> Figure:
     def draw(axes: Axes) -> None:
         top = 1.08 * max(_largest(overlay.truth), _largest(overlay.generated), 1e-6)
         axes.fill_between(
-            overlay.onset_sec, overlay.onset * top, color=GREY, alpha=0.3, linewidth=0, label="onset of the sound"
+            overlay.onset_sec, overlay.onset * top, color=GREY, alpha=0.3, linewidth=0, label="sound onset"
         )
         axes.plot(overlay.motion_sec, overlay.truth, "o-", color=INK, markersize=3, linewidth=1.2, label="true motion")
         axes.plot(
@@ -228,7 +228,9 @@ def overlay_figure(overlay: Overlay) -> Figure:
 
 
 def _legend_above(axes: Axes) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1, handlelength=1.4)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.1, handlelength=1.2, columnspacing=1.2
+    )
 
 
 def _note(axes: Axes, at: tuple[float, float], text: str, offset_pt: tuple[float, float], ha: str, color: str) -> None:

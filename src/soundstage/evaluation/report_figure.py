@@ -61,16 +61,16 @@ _STYLE: dict[Any, Any] = {
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,
 }
-_WIDTH_IN = 4.8
+_WIDTH_IN = 4.4
 _PNG_DPI = 160
 
 Draw = Callable[[Axes], None]
 
 
-def draw_figure(draw: Draw, height_in: float, width_in: float = _WIDTH_IN) -> Figure:
+def draw_figure(draw: Draw, height_in: float) -> Figure:
     """A figure of one plot area that `draw` fills; no global state of matplotlib is touched."""
     with _style():
-        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
         draw(figure.add_subplot())
     return figure
 
@@ -96,15 +96,17 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'style="[^"]*"', lambda found: _themed(found.group()), text)
+    text = re.sub(r'\b(d|x|y)="[^"]*"', lambda found: _hundredths(found.group()), text)
     text = re.sub(r'\bid="(?P<id>[\w.]+_\d+)"', rf'id="{name}-\g<id>"', text)  # figure_1, text_3
     label = description.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    # The page sizes it by its viewBox.
-    return re.sub(
-        r'<svg(?P<rest>[^>]*?) width="[^"]*"|<svg(?P<other>[^>]*)',
-        lambda found: f'<svg role="img" aria-label="{label}"{found["rest"] or found["other"]}',
-        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1),
-        count=1,
-    )
+    opening, rest = text.removeprefix("<svg").split(">", 1)
+    opening = re.sub(r' (width|height)="[^"]*"', "", opening)  # the page sizes it by its viewBox
+    return f'<svg role="img" aria-label="{label}"{opening}>{rest}'
+
+
+def _hundredths(coordinates: str) -> str:
+    """Coordinates in points, cut to two decimals: finer than any screen, half the text."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", coordinates)
 
 
 def _themed(style: str) -> str:

@@ -148,7 +148,7 @@ class _Book:
         self._selection = {row["clip_id"]: row for row in selection}
         # A rejected copy names the clip that was kept in its place.
         self._twin = {
-            uri: re.findall(r"[0-9a-f]{64}", row["detail"])
+            uri: [clip_id for clip_id in re.findall(r"[0-9a-f]{64}", row["detail"]) if clip_id in self._selection]
             for uri, row in self._rejects.items()
             if row["reason"] == "exact_duplicate"
         }

@@ -11,6 +11,7 @@ from ..stages import StageRecord, Workspace
 from .report_numbers import grouped, seconds
 
 _DIGITS = 12
+_PREDICTIONS = {"clean_residual": "the clean clip as a residual on the first frame"}
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,13 @@ def _backbone(about: Mapping[str, Any]) -> list[str]:
     said = []
     if about.get("stand_in"):
         said.append(
-            f"The backbone is a stand-in: a small {about.get('family', '')} transformer that this pipeline trained by "
-            "itself on video alone, not a pretrained video generator."
+            f"The backbone is a stand-in: a small transformer of the {about.get('family', 'unknown')} family that this "
+            "pipeline trained by itself, on video alone, not a pretrained video generator."
         )
     if about.get("preconditioned"):
-        prediction = str(about.get("prediction", "")).replace("_", " ")
+        prediction = str(about.get("prediction", "unknown"))
         said.append(
-            f"The stand-in is preconditioned: it predicts the {prediction} on the first frame, "
+            f"The stand-in is preconditioned: it predicts {_PREDICTIONS.get(prediction, prediction)}, "
             "not a velocity as pretrained video generators do."
         )
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from soundstage.evaluation import plots
 from soundstage.evaluation.metrics.motion import motion_correlation
 from soundstage.evaluation.report_figure import to_png, to_svg
 from soundstage.evaluation.report_funnel import Funnel, Loss
-from soundstage.evaluation.report_samples import measure_overlay
+from soundstage.evaluation.report_samples import measure_overlay, packed_picture
 from soundstage.media.encode import write_video
 
 from .finished_run import entry
@@ -100,3 +101,13 @@ def test_overlay_measures_the_files_it_is_given(tmp_path: Path) -> None:
     assert motion_correlation(truth, truth) == pytest.approx(1.0)
     assert len(onset_envelope(sound, rate).values) >= len(overlay.onset)
     assert plots.overlay_figure(overlay).axes[0].get_xlim() == (0, 2.0)
+
+
+def test_packed_strip_is_the_same_picture_when_enlarged(tmp_path: Path) -> None:
+    small = np.random.default_rng(3).integers(0, 255, (6, 9, 3), dtype=np.uint8)
+    large = small.repeat(4, axis=0).repeat(4, axis=1)
+    Image.fromarray(large).save(tmp_path / "strip.png")
+    uri, width = packed_picture(tmp_path / "strip.png")
+    assert width == 36
+    packed = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    np.testing.assert_array_equal(packed, small)

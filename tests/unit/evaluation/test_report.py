@@ -72,7 +72,7 @@ def test_every_section_stands_in_order_with_its_facts(page: str) -> None:
         "The reviewer was simulated: 3 verdicts",
         "Human effort behind this model: 0 verdicts by people",
         "The backbone is a stand-in",
-        "The stand-in is preconditioned: it predicts the clean residual",
+        "The stand-in is preconditioned: it predicts the clean clip as a residual on the first frame",
         "c0ffee" * 6,
         "git commit of the code",
         hashlib.sha256(b"weights").hexdigest(),
