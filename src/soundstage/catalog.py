@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .config import Config, SoundstageConfig, stage_slice
 from .errors import ConfigError
-from .stages import Execution, Observer, StageRecord, Workspace, code_version, execute
+from .stages import Execution, Observer, Outcome, StageRecord, Work, Workspace, code_version, execute
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ STAGES: dict[str, Stage] = dict(
         _stage("split", "data.split:run", inputs={"ingest": "ingest"}),
         _stage("validate-clips", "data.validate:clips", inputs=_CLIPS | {"ingest": "ingest"}, slice_name="validate"),
         _stage("score", "curation.score:run", inputs=_CLIPS),
-        _stage("validate-signals", "data.validate:signals", inputs=_CLIPS | {"signals": "score"}, slice_name="validate"),
+        _stage(
+            "validate-signals", "data.validate:signals", inputs=_CLIPS | {"signals": "score"}, slice_name="validate"
+        ),
         _stage(
             "review",
             "curation.review:run",
@@ -155,8 +157,15 @@ def run_stage(
     `external` is the digest taken at submission; None takes it now. `fresh` runs it although its result exists.
     """
     stage = find_stage(name)
-    function = load_attribute(stage.function)
-    assert callable(function)
+
+    def function(config: Config, inputs: Mapping[str, StageRecord], work: Work) -> Outcome:
+        # Imported only when there is work: a result that exists is found without the seconds this costs.
+        loaded = load_attribute(stage.function)
+        assert callable(loaded)
+        outcome = loaded(config, inputs, work)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
     return execute(
         name,
         function,

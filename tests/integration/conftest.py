@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from soundstage.stages import Workspace
+from soundstage.catalog import STAGES
+from soundstage.stages import StageRecord, Workspace
 
 BIN = Path(sys.executable).parent
 SOUNDSTAGE = BIN / "soundstage"
@@ -68,6 +69,8 @@ class Demo:
     place: Place
     output: str
     summary: dict[str, Any]
+    records: dict[str, StageRecord]
+    """of all stages, as that run made them"""
 
 
 @pytest.fixture(scope="session")
@@ -75,4 +78,4 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The whole demonstration through kfp's local runner."""
     place = Place(tmp_path_factory.mktemp("pipeline") / "workspace")
     output = place.run("demo")
-    return Demo(place, output, place.summary())
+    return Demo(place, output, place.summary(), {stage: place.workspace.current(stage) for stage in STAGES})
