@@ -92,6 +92,6 @@ def draw_scene(rng: np.random.Generator, kind: WorldClass, duration_sec: float) 
     colour = str(rng.choice(sorted(_COLOURS)))
     accent = np.array(_COLOURS[str(rng.choice([c for c in sorted(_COLOURS) if c != colour]))], np.float32) * 0.7
     main = np.clip(np.array(_COLOURS[colour]) + rng.normal(scale=0.04, size=3), 0, 1).astype(np.float32)
-    look = Look(rng.uniform(-0.15, 0.15), rng.uniform(-0.12, 0.12), rng.uniform(0.85, 1.15), main, accent)
+    look = Look(rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06), rng.uniform(0.95, 1.1), main, accent)
     background = rng.uniform(0.05, 0.45, size=(2, 1)) + rng.normal(scale=0.04, size=(2, 3))
     return Scene(kind, colour, look, np.clip(background, 0, 1).astype(np.float32), draw_events(rng, duration_sec))
