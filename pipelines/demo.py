@@ -36,6 +36,7 @@ def animate_unseen(config: SoundstageConfig, workspace: Workspace, records: Mapp
         DataError: fewer than two held-out clips.
     """
     from soundstage.media.encode import write_video
+    from soundstage.media.frames import enlarged
     from soundstage.models.animate import Animator
 
     is_world = config.ingest.source.startswith("synth:")
@@ -46,7 +47,7 @@ def animate_unseen(config: SoundstageConfig, workspace: Workspace, records: Mapp
     frames = animator.animate(example.image, example.waveform, example.sample_rate, example.caption, seed=0)
     target = workspace.root / "animation.mp4"
     sound = example.waveform[: round(len(frames) / float(animator.fps) * example.sample_rate)]
-    write_video(target, frames, animator.fps, sound, example.sample_rate)
+    write_video(target, enlarged(frames), animator.fps, sound, example.sample_rate)
     return target
 
 

@@ -46,6 +46,7 @@ def animate(
 ) -> None:
     """Animate an image so that it moves with a sound."""
     from ..media.encode import write_video
+    from ..media.frames import enlarged
     from ..tracking.folders import resolve_model
 
     picture = read_image(image)
@@ -67,7 +68,7 @@ def animate(
         audio_guidance_scale=audio_guidance,
     )
     sound = waveform[: round(len(frames) / float(animator.fps) * sample_rate)]
-    write_video(out, frames, animator.fps, sound, sample_rate)
+    write_video(out, enlarged(frames), animator.fps, sound, sample_rate)
     print(f"animation: {len(frames)} frames at {float(animator.fps):g} fps by {folders.origin} in {out}")
 
 

@@ -12,12 +12,13 @@ from PIL import Image
 
 from ..config.tree import WindowConfig
 from ..media.encode import write_video
+from ..media.frames import enlarged
 from ..media.sound import cut_sound
 from ..stages.files import write_json
 from .protocol import TestWindow
 
-_SHOWN_PIXELS = 128
 _TRUTH = "truth"
+_STRIP_PIXELS = 64
 
 
 def write_samples(
@@ -67,17 +68,11 @@ def write_sample(
     write_video(path, enlarged(frames), window.fps, audible, sample_rate)
 
 
-def enlarged(frames: NDArray[np.uint8], target: int = _SHOWN_PIXELS) -> NDArray[np.uint8]:
-    """Repeat pixels of (T, H, W, 3) until the height is about `target`; every pixel stays what it was."""
-    factor = max(1, target // frames.shape[1])
-    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
 def strip(videos: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """Videos (T, H, W, 3) one below the other, frames from left to right, with a dark line between."""
     rows = []
     for frames in videos:
-        large = enlarged(frames, 64)
+        large = enlarged(frames, _STRIP_PIXELS)
         rows.append(np.concatenate(list(large), axis=1))
         rows.append(np.full((2, rows[-1].shape[1], 3), 24, np.uint8))
     return np.concatenate(rows[:-1])

@@ -1,10 +1,19 @@
-"""Pictures to the square size that a window asks for."""
+"""Pictures to the square size that a window asks for, and small ones to a size that people see."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+
+SHOWN_PIXELS = 128
+
+
+def enlarged(frames: NDArray[np.uint8], target: int = SHOWN_PIXELS) -> NDArray[np.uint8]:
+    """Repeat pixels of (T, H, W, 3) until the height is about `target`; every pixel stays what it was."""
+    factor = max(1, target // frames.shape[1])
+    return frames.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def square_frames(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
