@@ -23,7 +23,7 @@ class ConfigError(SoundstageError):
     exit_code = 2
 
 
-class GateRefused(SoundstageError):
+class GateRefused(SoundstageError):  # noqa: N818 - a verdict, and named as one
     """The promotion gate refused a model: the message lists each failed rule and by how much."""
 
     exit_code = 3

@@ -168,7 +168,7 @@ class BackboneConfig(Config):
     pretrained: str | None = Field(None, description="path or hub id of a diffusers model; None trains the stand-in")
     prediction: Literal["velocity", "clean_residual"] = Field(
         "velocity",
-        description="what the network's output means; `clean_residual` (stand-in only) is clean latents minus first frame",
+        description="what the network puts out; `clean_residual` (stand-in only): clean latents minus the first frame",
     )
     num_layers: int = Field(4, ge=1, description="blocks of the stand-in")
     num_attention_heads: int = Field(4, ge=1, description="heads of the stand-in")

@@ -1,0 +1,1 @@
+"""Video and sound files: probe, normalise, decode, encode, under limits against hostile media."""

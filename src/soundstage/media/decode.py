@@ -36,7 +36,9 @@ def decode_clip(path: Path, short_side: int | None = None, pixels: Literal["rgb2
     try:
         with av.open(str(path)) as container:
             if not container.streams.video or not container.streams.audio:
-                raise DataError(f"{path}: a normalised clip has one video and one audio stream; rerun `soundstage ingest`")
+                raise DataError(
+                    f"{path}: a normalised clip has one video and one audio stream; rerun `soundstage ingest`"
+                )
             return _decode(container, short_side, pixels)
     except (av.error.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be decoded: {error}; rerun `soundstage ingest`") from error

@@ -67,7 +67,7 @@ class Observer(Protocol):
 class NullObserver:
     """Follows nothing."""
 
-    def started(self, stage: str, config: Config, inputs: Mapping[str, StageRecord]) -> Tracker:
+    def started(self, stage: str, config: Config, inputs: Mapping[str, StageRecord]) -> Tracker:  # noqa: ARG002
         """Return a tracker that ignores all."""
         return NullTracker()
 

@@ -22,10 +22,9 @@ def code_version(module: str) -> str:
 
     Imports inside functions count: a stage imports its heavy parts late.
     """
-    parts = [f"{name}={_version(name)}" for name in _LIBRARIES]
-    for name in sorted(_closure(module)):
-        parts.append(f"{name}\n{_source(name).read_text()}")
-    return sha256_text("\n".join(parts))[:16]
+    libraries = [f"{name}={_version(name)}" for name in _LIBRARIES]
+    sources = [f"{name}\n{_source(name).read_text()}" for name in sorted(_closure(module))]
+    return sha256_text("\n".join(libraries + sources))[:16]
 
 
 def _version(name: str) -> str:

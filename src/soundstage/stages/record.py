@@ -55,7 +55,7 @@ class StageRecord(BaseModel):
         return sha256_text(json.dumps({name: file.sha256 for name, file in sorted(self.outputs.items())}))
 
     def ref(self) -> InputRef:
-        """This record as another stage's input."""
+        """Name the record as another stage's input."""
         return InputRef(stage=self.stage, digest=self.digest, content=self.content)
 
     def save(self, path: Path) -> None:
