@@ -51,7 +51,7 @@ def build_world(config: SynthConfig, folder: Path) -> None:
     originals = [item for item in plan if item.defect != "duplicate"]
     with ProcessPoolExecutor(2) as pool:
         results = pool.map(partial(_write, config, folder), originals, chunksize=8)
-        rows = {row["source_uri"]: row for row in track(results, "synth", len(originals), "file")}
+        rows = {str(row["source_uri"]): row for row in track(results, "synth", len(originals), "file")}
     for item in plan:
         if item.defect == "duplicate":
             shutil.copyfile(folder / item.original, folder / item.uri)
