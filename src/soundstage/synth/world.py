@@ -95,19 +95,19 @@ def _write(config: SynthConfig, folder: Path, item: Item) -> dict[str, object]:
     scene = draw_scene(rng, kind, duration)
     frames = scene.frames(config.size, config.fps, duration)
     waveform = scene.sound(rng, duration, config.sample_rate, item.late_sec)
-    frames, waveform = _damage(item.defect, config, rng, frames, waveform)
+    frames, waveform, times = _damage(item.defect, config, rng, frames, waveform, scene.events.times_sec)
     path = folder / item.uri
     write_video(path, frames, config.fps, waveform, config.sample_rate)
     if item.defect == "broken":
         data = path.read_bytes()
         path.write_bytes(data[: int(len(data) * _KEPT_BYTES_OF_BROKEN)])
-    shown = [round(float(t), 4) for t in scene.events.times_sec if 0 <= t < duration]
+    shown = [round(float(t), 4) for t in times if 0 <= t < duration]
     return {
         "source_uri": item.uri,
         "label": item.label,
         "defect": item.defect,
         "audio_shift_sec": item.late_sec,
-        "event_times_sec": json.dumps([] if item.defect == "still" else shown),
+        "event_times_sec": json.dumps(shown),
         "caption": scene.caption,
     }
 
@@ -118,20 +118,26 @@ def _damage(
     rng: np.random.Generator,
     frames: NDArray[np.uint8],
     waveform: NDArray[np.float32],
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Plant what concerns picture or sound; the other defects concern the file or the clock."""
+    times: NDArray[np.float64],
+) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
+    """Plant what concerns picture or sound; the other defects concern the file or the clock.
+
+    Returns frames, waveform and the times of the events that the picture then shows.
+    """
     if defect == "silent":
-        return frames, np.zeros_like(waveform)
+        return frames, np.zeros_like(waveform), times
     if defect == "still":
-        return np.repeat(frames[:1], len(frames), axis=0), waveform
+        return np.repeat(frames[:1], len(frames), axis=0), waveform, times[:0]
     other = draw_scene(rng, CATALOGUE[int(rng.integers(config.classes))], config.duration_sec)
     if defect == "cut":
         second = other.frames(config.size, config.fps, config.duration_sec)
         at = int(len(frames) * rng.uniform(0.3, 0.7))
-        return np.concatenate([frames[:at], second[at:]]), waveform
+        cut_sec, later = at / config.fps, other.events.times_sec
+        shown = np.concatenate([times[times < cut_sec], later[later >= cut_sec]])
+        return np.concatenate([frames[:at], second[at:]]), waveform, shown
     if defect == "swapped":
-        return frames, other.sound(rng, config.duration_sec, config.sample_rate)
-    return frames, waveform
+        return frames, other.sound(rng, config.duration_sec, config.sample_rate), times
+    return frames, waveform, times
 
 
 def _write_sources(path: Path, plan: list[Item], captions: dict[str, str]) -> None:
