@@ -22,7 +22,9 @@ def deepspeed_config(config: TrainConfig, world_size: int, accumulation: int) ->
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": config.gradient_clip,
         "zero_optimization": {"stage": config.zero_stage},
-        "bf16": {"enabled": config.precision == "bf16"},
+        # Autocast keeps weights, and so what is saved and fingerprinted, in float32; DeepSpeed's own bf16 mode casts
+        # the weights and leaves inputs as they are, which the transformers refuse.
+        "torch_autocast": {"enabled": config.precision == "bf16", "dtype": "bfloat16"},
         "zero_allow_untested_optimizer": True,
         "steps_per_print": 10**9,
         "wall_clock_breakdown": False,
@@ -71,7 +73,7 @@ class Engine:
             group["lr"] = learning_rate(self.config, step)
         total = torch.zeros(())
         for batch in micro_batches:
-            loss = self._engine(batch)
+            loss = self._engine(batch.to(self._engine.device))
             on_loss(loss.detach(), batch)
             self._engine.backward(loss)
             self._engine.step()
@@ -82,15 +84,21 @@ class Engine:
         """Mean of `value` over ranks."""
         if self.world_size == 1:
             return value
-        tensor = torch.tensor(value, dtype=torch.float64)
+        tensor = torch.tensor(value, dtype=torch.float64, device=self._engine.device)
         torch.distributed.all_reduce(tensor)
         return float(tensor) / self.world_size
+
+    def collect(self, value: Any) -> list[Any]:
+        """`value` of every rank, in their order; any object that pickles."""
+        values: list[Any] = [None] * self.world_size
+        torch.distributed.all_gather_object(values, value)
+        return values
 
     def evaluate(self, batch: Any) -> float:
         """The loss of `batch` without learning from it."""
         self._engine.eval()
         with torch.no_grad():
-            loss = float(self._engine(batch))
+            loss = float(self._engine(batch.to(self._engine.device)))
         self._engine.train()
         return loss
 

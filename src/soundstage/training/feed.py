@@ -14,6 +14,7 @@ import torch
 
 from ..config.tree import TrainConfig
 from ..data.shards import NULL_CAPTION, ShardReader
+from ..errors import ConfigError
 
 T = TypeVar("T")
 _TAG_NOISE, _TAG_ORDER = 1, 2
@@ -34,23 +35,38 @@ class Batch:
     audio_keep: torch.Tensor
     clip_ids: tuple[str, ...]
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        return Batch(
+            self.latents.to(device),
+            self.audio.to(device),
+            self.text.to(device),
+            self.noise.to(device),
+            self.sigma.to(device),
+            self.audio_keep.to(device),
+            self.clip_ids,
+        )
+
 
 class Feed:
     """Batches of one rank.
 
     Position p of the endless stream is sample `permutation(seed, p // N)[p % N]`: every epoch visits every sample once,
-    and no sample is dropped because batches or ranks do not divide.
+    and no sample is dropped because batches do not divide the epoch.
+
+    Raises:
+        ConfigError: the global batch does not divide into ranks and micro batches.
     """
 
     def __init__(self, reader: ShardReader, config: TrainConfig, rank: int = 0, world_size: int = 1) -> None:
         self._reader, self._config, self._rank = reader, config, rank
         self._per_rank = config.global_batch // world_size
-        if config.global_batch % (world_size * config.micro_batch) and self._per_rank > config.micro_batch:
-            raise ValueError(
-                f"global_batch {config.global_batch} is not a multiple of micro_batch {config.micro_batch} x "
-                f"{world_size} ranks"
-            )
         self._micro = min(config.micro_batch, self._per_rank)
+        if config.global_batch % world_size or self._per_rank % self._micro:
+            raise ConfigError(
+                f"global_batch={config.global_batch} does not divide into {world_size} rank(s) and micro batches of "
+                f"{config.micro_batch}; choose a multiple of {world_size * config.micro_batch}"
+            )
 
     @property
     def accumulation(self) -> int:

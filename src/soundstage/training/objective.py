@@ -60,7 +60,8 @@ class DenoisingObjective(nn.Module):
             times = torch.arange(batch.audio.shape[1], dtype=torch.float32) * hop - self._window.audio_margin_sec
             stride = self._backbone.codec.temporal_stride
             spans = frame_spans(batch.latents.shape[2], self._window.fps, stride)
-            self._windows = audio_windows(spans, times, self._config.adapter.window_sec)
+            device = batch.audio.device
+            self._windows = audio_windows(spans.to(device), times.to(device), self._config.adapter.window_sec)
         return adapters.context(batch.audio, self._windows, batch.audio_keep)
 
     def _motion_weights(self, clean: torch.Tensor) -> torch.Tensor:

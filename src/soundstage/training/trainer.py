@@ -109,11 +109,14 @@ class StopOnNonFinite:
         Raises:
             TrainingError: on every rank, when any rank's loss is infinite or not a number.
         """
-        bad = not math.isfinite(float(loss))
+        value = float(loss)
+        bad = not math.isfinite(value)
         if self._engine.mean(float(bad)) > 0:
-            clips = ", ".join(batch.clip_ids) if bad else "(of another rank)"
+            # Every rank says the same, so that it does not matter whose words are heard last.
+            found = [report for report in self._engine.collect((value, batch.clip_ids) if bad else None) if report]
+            clips = ", ".join(clip_id for _, clip_ids in found for clip_id in clip_ids)
             raise TrainingError(
-                f"loss is {float(loss)} at step {self._step}; the optimizer was not moved. "
+                f"loss is {found[0][0]} at step {self._step}; the optimizer was not moved. "
                 f"Clips of the batch: {clips}. "
                 "Lower train.learning_rate or look at these clips"
             )

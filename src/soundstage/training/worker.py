@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -15,7 +16,10 @@ from .trainer import train
 
 
 def main(job_path: str) -> int:
-    """Run the job; a known refusal prints its message alone and returns its exit code."""
+    """Run the job; a known refusal prints its message alone, any other error its traceback too.
+
+    The line that begins with `soundstage:` is what the launcher quotes: torchrun's own report buries the rest.
+    """
     logging.basicConfig(level=logging.WARNING)
     job = TrainingJob.load(Path(job_path))
     launcher = job.config.launcher
@@ -23,9 +27,18 @@ def main(job_path: str) -> int:
     try:
         train(job)
     except SoundstageError as error:
-        print(f"soundstage: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        _say(error)
         return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        _say(error)
+        return 1
     return 0
+
+
+def _say(error: Exception) -> None:
+    text = " ".join(str(error).split())
+    print(f"soundstage: {type(error).__name__}: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -38,10 +38,10 @@ class LocalLauncher:
         return self._process.poll()
 
     def last_words(self, lines: int = 15) -> str:
-        """What the processes said last: our own refusal when there is one, else the end of the log."""
+        """What the processes said last: our own refusals when there are any, each once, else the end of the log."""
         text = self._log.read_text(errors="replace").splitlines()
-        own = [line for line in text if line.startswith("soundstage: ")]
-        return own[0].removeprefix("soundstage: ") if own else "\n".join(text[-lines:])
+        own = [line.removeprefix("soundstage: ") for line in text if line.startswith("soundstage: ")]
+        return "\n".join(dict.fromkeys(own)) if own else "\n".join(text[-lines:])
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         process = self._process
