@@ -1,7 +1,7 @@
 """`dvc.yaml`: the chain of stages for DVC, generated from the catalogue for a user's workspace and for this project.
 
-Each stage depends on its own keys of the parameters, on the manifests it reads, and on the fingerprint of its code,
-which the first stage writes; DVC itself cannot see into an installed package.
+Each stage depends on its own keys of the parameters, on the manifests it reads, on the data contract before it, and on
+the fingerprint of its code, which the first stage writes; DVC itself cannot see into an installed package.
 """
 
 from __future__ import annotations
@@ -20,6 +20,14 @@ CODE_FILE = "code.json"
 
 # These look at things outside the repository: videos, the ledger, the model registry.
 _ALWAYS = ("ingest", "review", "register", "promote")
+
+# The contract that must hold before a stage begins; the pipeline waits for the same ones.
+GATES = {
+    "score": "validate-clips",
+    "review": "validate-signals",
+    "encode": "validate-selection",
+    "backbone": "validate-shards",
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,8 @@ def parameter_keys(name: str, stage: Stage) -> list[str]:
 
 
 def _stage(name: str, stage: Stage, layout: Layout) -> dict[str, Any]:
-    inputs = [layout.inside(f"manifests/{source}") for source in stage.inputs.values()]
+    before = [*stage.inputs.values(), *([GATES[name]] if name in GATES else [])]
+    inputs = [layout.inside(f"manifests/{source}") for source in before]
     own = [f"{layout.sources}/{stage.module.replace('.', '/')}.py"] if layout.sources else []
     entry: dict[str, Any] = {"cmd": f"{cli_command(name)} {layout.options()}"}
     if own or inputs:

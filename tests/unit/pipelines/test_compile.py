@@ -11,6 +11,7 @@ import yaml
 
 from pipelines.compile import PIPELINE, ROOT, generated, training_yaml
 from soundstage.catalog import STAGES
+from soundstage.commands.dvc_file import GATES
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,8 @@ def test_every_contract_gates_all_that_works_on_the_record_after_it(compiled):
 
     assert "validate-clips" in waits_for("score")
     assert {"validate-clips", "validate-signals"} <= waits_for("select")
+    for stage, gate in GATES.items():
+        assert gate in tasks[stage]["dependentTasks"], "DVC and Kubeflow wait for the same contracts"
     gates = {name for name in STAGES if name.startswith("validate-")}
     assert gates - {"validate-shards"} <= waits_for("encode")
     for stage in ("backbone", "pretrain", "finetune", "evaluate", "register", "promote"):
