@@ -89,27 +89,22 @@ def test_another_evaluation_seed_reruns_evaluation_and_later_only(demo: Demo):
 
 
 def test_refusal_exits_3_and_promotes_nothing(demo: Demo):
-    output = demo.place.run("pipeline", "run", "--set", "promote.min_true=0.999", code=3)
-    assert demo.place.ran() == ["register", "promote"]
-    assert not demo.place.summary()["promoted"]
+    output = demo.place.run("promote", "--set", "promote.min_true=0.999", code=3)
     assert "min_true" in output
     assert "needs at least 0.999" in output
-    assert dict(_runs(demo.place))[demo.place.summary()["run"]] == "FINISHED"
+    verdict = json.loads((demo.place.workspace.manifest("promote") / "verdict.json").read_text())
+    assert not verdict["promoted"]
+    assert verdict["champion_after"] == demo.summary["model"]["version"], "the champion must stay"
 
 
-def test_trial_is_judged_never_promoted_and_exits_0(demo: Demo):
+def test_trial_is_judged_never_promoted_and_makes_a_deleted_result_again(demo: Demo):
+    before = demo.records["select"]
+    shutil.rmtree(demo.place.root / before.payload)
     # No training of micro takes more than 100 steps, so the cap makes a trial and nothing else.
     demo.place.run("pipeline", "run", "--max-steps", "100")
-    assert demo.place.ran() == ["register", "promote"]
-    assert not demo.place.summary()["promoted"]
-
-
-def test_deleted_payload_is_made_again_with_equal_content(demo: Demo):
-    before = demo.place.workspace.current("select")
-    shutil.rmtree(demo.place.root / before.payload)
-    demo.place.run("pipeline", "run")
     assert demo.place.ran() == ["select", "register", "promote"]
     assert demo.place.workspace.current("select") == before
+    assert not demo.place.summary()["promoted"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
