@@ -35,8 +35,8 @@ Scores = dict[str, list[float | None]]
 
 def run(config: EvaluateSlice, inputs: Inputs, work: Work) -> Outcome:
     """Generate, measure, keep a few samples; without a test clip the metrics are null and the notes say why."""
-    arms = _arms(inputs)
     windows = _windows(config, inputs, work)
+    arms = _arms(inputs, len(windows))
     sounds = {arm.name: heard(arm, windows) if windows else None for arm in arms}
     videos: dict[str, NDArray[np.uint8]] = {}
     steps = -(-len(windows) // config.evaluate.batch) * len(arms)
@@ -60,10 +60,14 @@ def run(config: EvaluateSlice, inputs: Inputs, work: Work) -> Outcome:
     )
 
 
-def _arms(inputs: Inputs) -> list[Arm]:
-    """Every condition that can be told apart: a skipped stage two leaves nothing to compare stage one with."""
-    skipped = "stage_two" in inputs["finetune"].notes
-    return [arm for arm in ARMS if not (skipped and arm.adapter == "pretrain")]
+def _arms(inputs: Inputs, clips: int) -> list[Arm]:
+    """Every condition that can be told apart.
+
+    A skipped stage two leaves nothing to compare stage one with; a single clip has no other clip's sound to hear.
+    """
+    left_out = {"stage_one"} if "stage_two" in inputs["finetune"].notes else set()
+    left_out |= {"swapped"} if clips == 1 else set()
+    return [arm for arm in ARMS if arm.name not in left_out]
 
 
 def _windows(config: EvaluateSlice, inputs: Inputs, work: Work) -> list[TestWindow]:
