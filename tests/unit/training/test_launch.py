@@ -1,0 +1,159 @@
+"""The one trainer through the real launcher and DeepSpeed engine: few launches, each asked several questions."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from soundstage.errors import TrainingError
+from soundstage.stages import NullTracker
+from soundstage.training.feed import Feed
+from soundstage.training.follow import run_job
+from soundstage.training.job import TrainingJob
+from soundstage.training.launchers.local import LocalLauncher
+from soundstage.training.trainer import read_metrics
+
+from .makers import all_close, job_in, reader_of, train_slice, write_backbone, write_shards
+
+STEPS, SAMPLES, GLOBAL_BATCH = 40, 22, 4
+OVERRIDES = [
+    *(f"pretrain.steps={STEPS}", f"pretrain.global_batch={GLOBAL_BATCH}", "pretrain.checkpoint_every=2"),
+    *("pretrain.validate_every=20", "pretrain.learning_rate=0.003", "launcher.threads=1"),
+]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What all jobs share."""
+
+    root: Path
+    shards: Path
+    backbone: Path
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    root = tmp_path_factory.mktemp("launch")
+    write_shards(root / "shards", train_slice(*OVERRIDES), SAMPLES)
+    write_backbone(root / "backbone", train_slice(*OVERRIDES))
+    return Ground(root, root / "shards", root / "backbone")
+
+
+@pytest.fixture(scope="module")
+def straight(ground: Ground) -> TrainingJob:
+    """A run of all steps on one rank, undisturbed."""
+    job = job_in(ground.root / "straight", train_slice(*OVERRIDES), ground.shards, ground.backbone)
+    run_job(job, NullTracker())
+    return job
+
+
+def curve(job: TrainingJob) -> dict[str, list[list[float]]]:
+    found: dict[str, list[list[float]]] = json.loads((job.out / "curves.json").read_text())
+    return found
+
+
+def adapter(job: TrainingJob) -> dict[str, torch.Tensor]:
+    return load_file(job.out / "adapter" / "adapter.safetensors")
+
+
+def kill_after(job: TrainingJob, step: int, limit_sec: float = 240.0) -> None:
+    """Start the job and kill its launcher and ranks, as a crashing host would, once `step` steps are done."""
+    job.scratch.mkdir(parents=True)
+    job.save(job.scratch / "job.json")
+    with LocalLauncher(job.scratch / "job.json", 1, job.scratch / "log.txt") as launcher:
+        deadline = time.monotonic() + limit_sec
+        while not any(line["step"] >= step for line in read_metrics(job.metrics)):
+            assert launcher.poll() is None, (job.scratch / "log.txt").read_text()[-3000:]
+            assert time.monotonic() < deadline, "the job did not get going"
+            time.sleep(0.01)
+        assert launcher._process is not None
+        parent = psutil.Process(launcher._process.pid)
+        for process in (parent, *parent.children(recursive=True)):
+            process.kill()
+
+
+def test_a_killed_run_resumes_to_the_same_bits(ground: Ground, straight: TrainingJob) -> None:
+    job = job_in(ground.root / "killed", train_slice(*OVERRIDES), ground.shards, ground.backbone)
+    kill_after(job, step=7)
+    checkpoint = (job.checkpoints / "latest").read_text().strip()
+    done = int(checkpoint.removeprefix("step"))
+    assert 6 <= done < STEPS, "the run ended before it could be killed"
+    assert not (job.out / "adapter").exists()
+    _only_adapters_are_kept(job.checkpoints / checkpoint, adapter(straight))
+
+    run_job(job, NullTracker())
+    assert curve(job) == curve(straight)
+    resumed, wanted = adapter(job), adapter(straight)
+    assert resumed.keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in resumed.items())
+    kept = [path.name for path in job.checkpoints.glob("step*")]
+    assert len(kept) <= job.config.train.keep_checkpoints
+
+
+def _only_adapters_are_kept(folder: Path, trained: dict[str, torch.Tensor]) -> None:
+    state = torch.load(folder / "mp_rank_00_model_states.pt", weights_only=False)["module"]
+    assert {name.removeprefix("model.adapters.") for name in state} == set(trained)
+
+
+def test_training_learns_and_accounts_for_its_steps(straight: TrainingJob) -> None:
+    losses = curve(straight)
+    assert [step for step, _ in losses["train"]] == list(range(1, STEPS + 1))
+    assert [step for step, _ in losses["validation"]] == [20, 40]
+    values = [loss for _, loss in losses["train"]]
+    assert sum(values[-15:]) < 0.98 * sum(values[:15])
+    lines = [line for line in read_metrics(straight.metrics) if "loss" in line]
+    assert all(0 <= line["data_wait_share"] <= 1 and line["samples_per_sec"] > 0 for line in lines)
+    about = json.loads((straight.out / "adapter" / "adapter.json").read_text())
+    assert about["trainable_share"] <= 0.019
+
+
+def test_two_ranks_follow_the_curve_of_one(ground: Ground, straight: TrainingJob) -> None:
+    overrides = [*OVERRIDES, "launcher.ranks=2", "pretrain.micro_batch=1"]
+    job = job_in(ground.root / "ranks", train_slice(*overrides), ground.shards, ground.backbone)
+    run_job(job, NullTracker())
+    # Two ranks of two micro batches each sum the same gradients in another order: roundings of 1e-7 that Adam's
+    # division by small second moments may enlarge a thousandfold.
+    for name in ("train", "validation"):
+        for (step, found), (wanted_step, wanted) in zip(curve(job)[name], curve(straight)[name], strict=True):
+            assert step == wanted_step
+            assert found == pytest.approx(wanted, rel=1e-3)
+    assert all_close(adapter(job), adapter(straight), atol=5e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_all_ranks_and_names_the_clips(ground: Ground, straight: TrainingJob) -> None:
+    overrides = [*OVERRIDES, "launcher.ranks=2", "pretrain.checkpoint_every=1", "pretrain.keep_checkpoints=9"]
+    config = train_slice(*overrides)
+    # The one sample whose turn comes last in the first epoch is poisoned.
+    order = Feed(reader_of(ground.shards, config), config.train)
+    last = order.sample_at(SAMPLES - 1)
+    step, place = divmod(SAMPLES - 1, GLOBAL_BATCH)
+    write_shards(ground.root / "poisoned", config, SAMPLES, poisoned=last)
+    job = job_in(ground.root / "stopped", config, ground.root / "poisoned", ground.backbone)
+    with pytest.raises(TrainingError) as caught:
+        run_job(job, NullTracker())
+    message = str(caught.value)
+    assert f"loss is nan at step {step}; the optimizer was not moved" in message
+    half = GLOBAL_BATCH // 2
+    sharing = [order.sample_at(step * GLOBAL_BATCH + place // half * half + n) for n in range(half)]
+    assert ", ".join(f"clip{n:02d}" for n in sharing) in message
+    assert f"pretrain ended with exit code 1 after step {step}" in message
+    assert str(job.scratch / "log.txt") in message
+    # What was done before stays: the curve up to there, and a checkpoint of the last good step.
+    found = [line["loss"] for line in read_metrics(job.metrics) if "loss" in line]
+    assert found == pytest.approx([loss for _, loss in curve(straight)["train"]][:step], rel=1e-3)
+    assert (job.checkpoints / "latest").read_text().strip() == f"step{step:08d}"
+    assert list(job.out.iterdir()) == []
+
+
+def test_a_worker_that_refuses_is_quoted(ground: Ground) -> None:
+    config = train_slice(*OVERRIDES, "pretrain.micro_batch=3")
+    job = job_in(ground.root / "refused", config, ground.shards, ground.backbone)
+    with pytest.raises(TrainingError, match=r"ConfigError: global_batch=4 does not divide .*micro batches of 3"):
+        run_job(job, NullTracker())
