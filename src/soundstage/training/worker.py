@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -14,6 +15,22 @@ from ..errors import SoundstageError
 from .job import TrainingJob
 from .trainer import train
 
+ENDS_WITH_STDIN = "SOUNDSTAGE_ENDS_WITH_STDIN"
+
+
+def end_with_launcher() -> None:
+    """End this process when its launcher is gone, however it went: standard input is a pipe that closes with it.
+
+    Else a killed pipeline would leave a trainer behind, writing where the next run resumes.
+    """
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
 
 def main(job_path: str) -> int:
     """Run the job; a known refusal prints its message alone, any other error its traceback too.
@@ -21,6 +38,8 @@ def main(job_path: str) -> int:
     The line that begins with `soundstage:` is what the launcher quotes: torchrun's own report buries the rest.
     """
     logging.basicConfig(level=logging.WARNING)
+    if os.environ.get(ENDS_WITH_STDIN):
+        end_with_launcher()
     job = TrainingJob.load(Path(job_path))
     launcher = job.config.launcher
     torch.set_num_threads(launcher.threads or max(1, (os.cpu_count() or 1) // launcher.ranks))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,6 @@ from soundstage.stages import NullTracker
 from soundstage.training.feed import Feed
 from soundstage.training.follow import run_job
 from soundstage.training.job import TrainingJob
-from soundstage.training.launchers.local import LocalLauncher
 from soundstage.training.trainer import read_metrics
 
 from .makers import all_close, job_in, reader_of, train_slice, write_backbone, write_shards
@@ -63,20 +64,35 @@ def adapter(job: TrainingJob) -> dict[str, torch.Tensor]:
     return load_file(job.out / "adapter" / "adapter.safetensors")
 
 
+ASK = """
+import sys
+from pathlib import Path
+from soundstage.stages import NullTracker
+from soundstage.training.follow import run_job
+from soundstage.training.job import TrainingJob
+
+run_job(TrainingJob.load(Path(sys.argv[1])), NullTracker())
+"""
+
+
 def kill_after(job: TrainingJob, step: int, limit_sec: float = 240.0) -> None:
-    """Start the job and kill its launcher and ranks, as a crashing host would, once `step` steps are done."""
-    job.scratch.mkdir(parents=True)
-    job.save(job.scratch / "job.json")
-    with LocalLauncher(job.scratch / "job.json", 1, job.scratch / "log.txt") as launcher:
+    """Have a process run the job and kill that process alone, once `step` steps are done; all others follow it."""
+    asked = job.scratch.parent / "asked.json"
+    job.save(asked)
+    process = subprocess.Popen([sys.executable, "-c", ASK, str(asked)])
+    try:
         deadline = time.monotonic() + limit_sec
         while not any(line["step"] >= step for line in read_metrics(job.metrics)):
-            assert launcher.poll() is None, (job.scratch / "log.txt").read_text()[-3000:]
+            assert process.poll() is None, (job.scratch / "log.txt").read_text()[-3000:]
             assert time.monotonic() < deadline, "the job did not get going"
             time.sleep(0.01)
-        assert launcher._process is not None
-        parent = psutil.Process(launcher._process.pid)
-        for process in (parent, *parent.children(recursive=True)):
-            process.kill()
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 2, "torchrun and its rank were expected"
+    finally:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive, "a trainer was left behind"
 
 
 def test_a_killed_run_resumes_to_the_same_bits(ground: Ground, straight: TrainingJob) -> None:

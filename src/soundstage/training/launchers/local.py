@@ -28,8 +28,11 @@ class LocalLauncher:
     def __enter__(self) -> LocalLauncher:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment[worker.ENDS_WITH_STDIN] = "1"
         with self._log.open("wb") as stream:
-            self._process = subprocess.Popen(self._command, stdout=stream, stderr=stream, env=environment)
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=stream, stderr=stream, env=environment
+            )
         return self
 
     def poll(self) -> int | None:
@@ -45,7 +48,10 @@ class LocalLauncher:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         process = self._process
-        if process is None or process.poll() is not None:
+        assert process is not None
+        assert process.stdin is not None
+        if process.poll() is not None:
+            process.stdin.close()
             return
         process.terminate()  # torchrun passes it on to the ranks
         try:
@@ -53,3 +59,5 @@ class LocalLauncher:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        finally:
+            process.stdin.close()
