@@ -15,6 +15,7 @@ from soundstage.catalog import STAGES
 from soundstage.config import load_config
 from soundstage.data.records import CLIPS, read_table, write_table
 from soundstage.media.decode import decode_clip
+from soundstage.media.frames import SHOWN_PIXELS
 from soundstage.stages.record import StageRecord, hash_outputs
 from soundstage.tracking.door import open_place
 
@@ -65,7 +66,8 @@ def test_summary_names_metrics_model_and_files_that_exist(demo: Demo):
 def test_animation_has_the_models_length_and_the_sound(demo: Demo):
     window = load_config("micro").window
     clip = decode_clip(demo.place.root / "animation.mp4")
-    assert clip.frames.shape == (window.num_frames, window.size, window.size, 3)
+    shown = SHOWN_PIXELS // window.size * window.size  # small pictures are enlarged by whole pixels
+    assert clip.frames.shape == (window.num_frames, shown, shown, 3)
     assert clip.fps == window.fps
     assert abs(clip.waveform).max() > 0.01
 

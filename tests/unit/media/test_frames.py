@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from soundstage.media.frames import square_frames
+from soundstage.media.frames import enlarged, square_frames
 
 
 def test_a_square_of_the_right_size_is_left_alone() -> None:
@@ -39,3 +39,12 @@ def test_left_stays_left_and_red_stays_red() -> None:
     assert found[:, :3, 0].min() > 200
     assert found[:, 5:].max() < 50
     assert found[:, :, 1:].max() == 0
+
+
+def test_enlarging_repeats_pixels_and_nothing_else() -> None:
+    small = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    large = enlarged(small, target=13)
+    assert large.shape == (2, 12, 12, 3)
+    np.testing.assert_array_equal(large[:, ::3, ::3], small)
+    np.testing.assert_array_equal(large[:, 2::3, 1::3], small)
+    np.testing.assert_array_equal(enlarged(small, target=3), small)
