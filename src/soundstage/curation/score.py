@@ -20,7 +20,7 @@ from ..stages.execute import Inputs, Outcome, Work
 from ..stages.progress import track
 from . import signals
 
-SIGNAL_VERSION = "1"
+SIGNAL_VERSION = "2"
 """Changes when a signal's meaning does: rows of two versions are never compared."""
 
 _CHUNK = 4
@@ -75,7 +75,9 @@ def _score_one(config: ScoreConfig, task: _Task) -> dict[str, Any]:
             f"clip {task.clip_id}: {task.path} holds {len(clip.frames)} frames, its record says {task.num_frames}; "
             "the media file was changed: delete it and rerun `soundstage ingest`"
         )
-    return {"clip_id": task.clip_id, "signal_version": SIGNAL_VERSION, **measure(clip, config.max_offset_sec)}
+    measured = measure(clip, config.max_offset_sec)
+    # Signals that nothing was configured for are null, and never a made-up number.
+    return dict.fromkeys(SIGNALS.names) | {"clip_id": task.clip_id, "signal_version": SIGNAL_VERSION, **measured}
 
 
 def measure(clip: DecodedClip, max_offset_sec: float) -> dict[str, float | int | None]:

@@ -183,6 +183,7 @@ def _clip(item: _Found, clip: StoredClip, media_uri: str, annotation: Annotation
         "media_uri": media_uri,
         "group": "",
         "split": "",
+        "duplicate_of": "",
     }
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ..errors import DataError
 from ..stages.files import atomic_path
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 RejectReason = Literal[
     "not_media",  # no demuxer reads it: empty, text, a directory
@@ -69,8 +69,9 @@ CLIPS = _schema(
     ("provenance", _S, False),
     ("media_sha256", _S, False),  # of the normalised clip
     ("media_uri", _S, False),  # relative to the workspace
-    ("group", _S, False),  # empty before `split`
+    ("group", _S, False),  # source video and near-duplicate cluster; empty before `split`
     ("split", _S, False),  # empty before `split`
+    ("duplicate_of", _S, False),  # clip_id of the clip that stands for its near-duplicate cluster; empty: itself
 )
 
 REJECTS = _schema(
@@ -88,15 +89,30 @@ SIGNALS = _schema(
     ("still_share", _F, False),  # share of frame pairs that are frozen
     ("motion", _F, False),  # mean absolute difference of neighbouring grey frames, 0..1
     ("motion_peak", _F, False),  # the same in the most moving of 8 x 8 blocks, 98th percentile over pairs, 0..1
+    ("pan_share", _F, True),  # share of frame pairs in which the whole picture moves, 0..1
+    ("sharpness", _F, True),  # median over frames of the variance of the Laplacian, in squared grey levels
+    ("letterbox_share", _F, True),  # share of the picture that is a constant dark bar at its borders, 0..1
+    ("optical_flow", _F, True),  # mean speed in frame widths a second; null: not configured
     ("cuts", _I, False),
+    ("cuts_learned", _I, True),  # by TransNetV2; null: not configured
     ("loudness_dbfs", _F, False),  # RMS level
     ("silence_share", _F, False),  # share of 0.1 s blocks under -50 dBFS
     ("clipping_share", _F, False),  # share of audio samples at full scale
     ("onsets_per_sec", _F, False),
+    ("speech_share", _F, True),  # by Silero VAD, 0..1; null: not configured
     ("av_align", _F, True),  # matches / (onsets + peaks - matches), 0..1; null: no event at all
     ("av_offset_sec", _F, True),  # positive: sound is late against motion; null: sound or picture never changes
     ("av_correlation", _F, True),  # at the best offset
     ("av_confidence", _F, True),  # best peak over the best peak elsewhere
+    ("sync_scorer", _S, True),  # name of the learned scorer that gave the next five; null: none did
+    ("sync_score", _F, True),  # log odds that the sound belongs to the picture as it is placed
+    ("sync_match", _F, True),  # log odds that it does so at the best offset
+    ("sync_offset_sec", _F, True),  # best offset; positive: sound is late against the picture
+    ("sync_confidence", _F, True),  # probability that the offset lies within 0.1 s of the best, 0..1
+    ("synchronisability", _F, True),  # probability that there is one offset at which they belong together, 0..1
+    ("image_audio_cosine", _F, True),  # by configured pretrained encoders; null: none configured
+    ("image_text_cosine", _F, True),
+    ("audio_text_cosine", _F, True),
 )
 
 REVIEWS = _schema(
@@ -134,6 +150,8 @@ TRUTH = _schema(
     ("defect", _S, False),  # none | silent | still | cut | duplicate | shifted | swapped | too_short | broken
     ("audio_shift_sec", _F, False),  # how late the sound is against the picture
     ("event_times_sec", _S, False),  # JSON list, in the picture
+    ("original", _S, False),  # source_uri of what a (near-)duplicate copies; else empty
+    ("offset_identifiable", _B, False),  # events and sound fit at one offset only
 )
 
 

@@ -55,7 +55,8 @@ def build_world(config: SynthConfig, folder: Path) -> None:
     for item in plan:
         if item.defect == "duplicate":
             shutil.copyfile(folder / item.original, folder / item.uri)
-            rows[item.uri] = rows[item.original] | {"source_uri": item.uri, "defect": "duplicate"}
+            copy = {"source_uri": item.uri, "defect": "duplicate", "original": item.original}
+            rows[item.uri] = rows[item.original] | copy
     captions = {uri: str(row.pop("caption")) for uri, row in rows.items()}
     write_table(folder / "truth.parquet", TRUTH, rows.values(), sort_by=["source_uri"])
     _write_sources(folder / "sources.csv", plan, captions)
@@ -109,6 +110,8 @@ def _write(config: SynthConfig, folder: Path, item: Item) -> dict[str, object]:
         "audio_shift_sec": item.late_sec,
         "event_times_sec": json.dumps(shown),
         "caption": scene.caption,
+        "original": "",
+        "offset_identifiable": item.defect not in ("silent", "still", "swapped"),
     }
 
 

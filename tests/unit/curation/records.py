@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soundstage.config import Config
+from soundstage.data.records import SIGNALS
 from soundstage.stages import Outcome, StageRecord, Work, Workspace, execute
 from soundstage.stages.files import sha256_text
 
@@ -43,6 +44,7 @@ def clip_row(number: int, split: str = "pretrain", label: str = "drum", **change
         "media_uri": f"media/{FINGERPRINT}/{name[:2]}/{name}.mp4",
         "group": sha256_text(f"source {number}"),
         "split": split,
+        "duplicate_of": "",
     }
     return row | changes
 
@@ -65,7 +67,8 @@ def signals_row(number: int, **changes: Any) -> dict[str, Any]:
         "av_correlation": 0.8,
         "av_confidence": 2.0,
     }
-    return row | changes
+    # What nothing was configured for is null.
+    return dict.fromkeys(SIGNALS.names) | row | changes
 
 
 def review_row(number: int, verdict: str = "keep", reviewer: str = "ana", **changes: Any) -> dict[str, Any]:
@@ -86,6 +89,8 @@ def truth_row(number: int, defect: str = "none") -> dict[str, Any]:
         "defect": defect,
         "audio_shift_sec": 0.0,
         "event_times_sec": "[]",
+        "original": "",
+        "offset_identifiable": True,
     }
 
 

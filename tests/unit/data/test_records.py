@@ -28,7 +28,7 @@ def test_equal_rows_give_equal_bytes_in_any_order(tmp_path: Path) -> None:
 def test_an_empty_table_keeps_its_columns(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", SELECTION, [], ["clip_id"])
     assert read_table(tmp_path / "a.parquet", SELECTION) == []
-    assert pq.read_schema(tmp_path / "a.parquet").metadata[b"soundstage_schema_version"] == b"1"
+    assert pq.read_schema(tmp_path / "a.parquet").metadata[b"soundstage_schema_version"] == b"2"
 
 
 @pytest.mark.parametrize("bad", [{"weight": "heavy"}, {"weight": None}, {"use": 3}], ids=str)

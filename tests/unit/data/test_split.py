@@ -97,7 +97,7 @@ def test_the_stage_fills_group_and_split_and_keeps_spans_together(tmp_path: Path
     workspace = Workspace.open(tmp_path)
     text = {field.name: "x" for field in CLIPS if str(field.type) == "string"}
     numbers = {field.name: 1 for field in CLIPS if str(field.type) == "int64"}
-    blank = text | numbers | {"group": "", "split": ""}
+    blank = text | numbers | {"group": "", "split": "", "duplicate_of": ""}
     rows = [
         blank | {"clip_id": f"{source}-{span}", "source_sha256": f"s{source}", "label": f"l{source % 3}"}
         for source in range(20)
@@ -114,7 +114,7 @@ def test_the_stage_fills_group_and_split_and_keeps_spans_together(tmp_path: Path
     found = read_table(workspace.output(split.record, "clips.parquet"), CLIPS)
     assert len({(row["source_sha256"], row["split"]) for row in found}) == 20
     assert all(row["group"] == row["source_sha256"] for row in found)
-    assert [row | {"group": "", "split": ""} for row in found] == sorted(rows, key=lambda row: str(row["clip_id"]))
+    assert [row | {"group": "", "split": "", "duplicate_of": ""} for row in found] == sorted(rows, key=lambda row: str(row["clip_id"]))
     by_split = Counter(f"split_{row['split']}" for row in found)
     assert by_split == Counter({k: n for k, n in split.record.counts.items() if k.startswith("split_")})
     assert {f"split_{name}" for name in SPLITS} <= set(split.record.counts)
