@@ -18,7 +18,12 @@ _NEIGHBOURS = 4
 
 
 def count_cuts(frames: NDArray[np.uint8]) -> int:
-    """Number of hard cuts in (T, H, W) grey frames, H and W at least 8.
+    """Number of hard cuts in (T, H, W) grey frames, H and W at least 8; see `find_cuts`."""
+    return len(find_cuts(frames))
+
+
+def find_cuts(frames: NDArray[np.uint8]) -> list[int]:
+    """Hard cuts in (T, H, W) grey frames, H and W at least 8: the index of the first frame after each, ascending.
 
     A pair of neighbouring frames is a cut when all of these hold:
     - six tenths of an 8 x 8 grid of blocks changed by more than 8 grey levels: an object that jumps or flashes changes
@@ -40,7 +45,7 @@ def count_cuts(frames: NDArray[np.uint8]) -> int:
         # A blended cut fulfils the conditions in both of its pairs.
         if not (found and i - found[-1] <= 1) and _is_cut(frames, shares, i):
             found.append(i)
-    return len(found)
+    return [i + 1 for i in found]
 
 
 def _is_cut(frames: NDArray[np.uint8], shares: NDArray[np.float64], i: int) -> bool:
