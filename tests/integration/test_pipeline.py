@@ -17,6 +17,7 @@ from soundstage.data.records import CLIPS, read_table, write_table
 from soundstage.media.decode import decode_clip
 from soundstage.media.frames import SHOWN_PIXELS
 from soundstage.stages.record import StageRecord, hash_outputs
+from soundstage.synth.plan import planted_counts
 from soundstage.tracking.door import open_place
 
 from .conftest import SOUNDSTAGE, Demo, Place, environment
@@ -40,7 +41,7 @@ def test_every_stage_ran_and_is_tracked(demo: Demo):
 def test_every_source_is_accounted_for(demo: Demo):
     clips = demo.summary["clips"]
     world = load_config("micro").synth
-    assert clips["sources"] == world.clips + 8 * world.defects_each
+    assert clips["sources"] == world.clips + sum(planted_counts(world).values())
     counts = demo.place.workspace.current("ingest").counts
     assert counts["sources_kept"] + sum(clips["rejects"].values()) == clips["sources"]
     funnel = demo.summary["selection"]

@@ -15,6 +15,7 @@ from pydantic import Field, PlainSerializer, model_validator
 from .base import Config
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
 def _finite_or_text(value: float) -> float | str:
@@ -25,17 +26,38 @@ def _finite_or_text(value: float) -> float | str:
 MaybeInfinite = Annotated[float, PlainSerializer(_finite_or_text, when_used="json")]
 
 
+Defect = Literal[
+    "silent",  # the sound track is digital silence
+    "still",  # the picture is one frame throughout
+    "cut",  # the picture changes to another scene, the sound does not
+    "duplicate",  # a byte copy of a clean file
+    "shifted",  # the sound is early or late
+    "swapped",  # the sound is of another scene
+    "too_short",
+    "broken",  # the end of the file is missing
+    "near_duplicate",  # a clean file encoded again: worse, smaller or trimmed
+    "periodic",  # no defect: events at one fixed gap, whose offset nobody can tell
+]
+
+
 class SynthConfig(Config):
-    """The procedural audio-visual world: how many files, and which defects are planted."""
+    """The procedural audio-visual world: how many files, of which classes, and which defects are planted."""
 
     seed: int = Field(7, description="seed of the whole world")
     clips: int = Field(480, ge=1, description="number of clean files before defects are planted")
     classes: int = Field(8, ge=1, description="number of classes taken from the catalogue, in its order")
+    class_names: tuple[str, ...] = Field((), description="classes by name instead; empty: the first `classes`")
     duration_sec: float = Field(4.0, gt=0.5, description="length of a clean file")
     fps: int = Field(24, ge=6, le=60, description="frames a second of the files")
     size: int = Field(96, ge=32, multiple_of=2, description="width and height in pixels")
     sample_rate: int = Field(44100, description="audio samples a second of the files")
     defects_each: int = Field(6, ge=0, description="planted files of every defect kind")
+    mix: Literal["none", "mild", "harsh"] = Field(
+        "none", description="planted kinds as fixed shares of all files, in place of `defects_each`"
+    )
+    planted: dict[Defect, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="planted files of a kind, in place of what `mix` or `defects_each` says of it"
+    )
 
 
 class IngestConfig(Config):
@@ -73,10 +95,33 @@ class SplitConfig(Config):
 
 
 class ContractsConfig(Config):
-    """Limits that the data contracts enforce."""
+    """Limits that the data contracts enforce, and how many rows they judge at once."""
 
+    partition_rows: int = Field(
+        20_000, ge=1, le=100_000, description="rows judged at once; fewer take less memory and more time"
+    )
     max_reject_share: Share = Field(1.0, description="share of sources that may be rejected before the run stops")
     max_abs_shift_sec: float = Field(2.0, gt=0, description="largest offset correction a selection may carry")
+    max_duration_sec: float = Field(86_400.0, gt=0, description="longest clip, and latest start of one in its source")
+    duration_slack_sec: float = Field(
+        0.5, gt=0, description="how far a clip's frames at its frame rate may last from its stated duration"
+    )
+    min_frame_px: int = Field(16, ge=1, description="smallest width and height of a clip in pixels")
+    max_frame_px: int = Field(16_384, ge=1, description="largest width and height of a clip in pixels")
+    min_sample_rate: int = Field(8_000, ge=1, description="lowest audio rate of a clip in Hz")
+    max_sample_rate: int = Field(384_000, ge=1, description="highest audio rate of a clip in Hz")
+    max_channels: int = Field(64, ge=1, description="most audio channels of a source")
+    max_onsets_per_sec: float = Field(100.0, gt=0, description="most onsets a second that a signal may state")
+    max_abs_offset_sec: float = Field(60.0, gt=0, description="largest offset of sound against picture in a signal")
+    max_review_sec: float = Field(86_400.0, gt=0, description="longest time one verdict may have taken")
+
+    @model_validator(mode="after")
+    def _ranges_are_not_empty(self) -> ContractsConfig:
+        for name in ("frame_px", "sample_rate"):
+            low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if low > high:
+                raise ValueError(f"min_{name} is {low}, above max_{name}, which is {high}; no clip can satisfy both")
+        return self
 
 
 class ScoreConfig(Config):
@@ -85,6 +130,45 @@ class ScoreConfig(Config):
     frame_size: int = Field(48, ge=16, description="short side of the grey frames signals see")
     max_offset_sec: float = Field(1.2, gt=0, description="offsets searched on both sides")
     workers: int = Field(2, ge=1, description="scoring processes")
+
+
+class ScorerConfig(Config):
+    """A sync scorer: two towers trained by contrast between time-shifted windows of the same clip."""
+
+    pretrained: str | None = Field(None, description="folder of a saved scorer, used as it is; None trains one")
+    seed: int = 21
+    video_tower: Literal["convolutional", "recurrent", "r2plus1d"] = Field(
+        "convolutional", description="`r2plus1d` is the full-size one"
+    )
+    audio_tower: Literal["convolutional", "transformer", "ast"] = Field(
+        "convolutional", description="`ast` is the full-size one"
+    )
+    width: int = Field(12, ge=2, description="channels of the first picture layer of the small towers")
+    embedding_dim: int = Field(32, ge=4, multiple_of=4, description="width of the vectors that are compared")
+    frame_size: int = Field(32, ge=8, description="side of the square grey frames it sees")
+    fps: int = Field(24, ge=2, le=60, description="frame rate it sees, and so the step of its offsets")
+    num_mel_bins: int = Field(32, ge=8, description="mel bands it hears")
+    max_offset_sec: float = Field(1.2, gt=0, description="offsets searched on both sides")
+    crop_sec: float = Field(2.8, gt=0, description="length of the windows it is trained on")
+    held_out_share: Share = Field(0.15, description="groups of its split kept for its own evaluation")
+    held_out_classes: tuple[str, ...] = Field((), description="labels it is not trained on and is measured on")
+    min_clips: int = Field(24, ge=2, description="with fewer clips to train on none is trained, and that is said")
+    max_clips: int = Field(4000, ge=2, description="clips held in memory (0.25 MB each at 4 s); a seeded sample")
+    steps: int = Field(200, ge=1, description="optimizer steps")
+    batch: int = Field(16, ge=2, description="clips of a step; every other clip of it is a negative")
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    threads: int = Field(0, ge=0, description="threads of training; 0 takes the host's cores")
+
+
+class JudgeConfig(ScorerConfig):
+    """The scorer that judges generated video: another architecture and seed than the curator's, other clips."""
+
+    seed: int = 102
+    video_tower: Literal["convolutional", "recurrent", "r2plus1d"] = "recurrent"
+    audio_tower: Literal["convolutional", "transformer", "ast"] = "transformer"
+    fps: int = Field(6, ge=2, le=60, description="frame rate it sees: that of the generated windows")
+    crop_sec: float = Field(2.0, gt=0, description="length of the windows it is trained on: that of generated ones")
 
 
 class SelectConfig(Config):
@@ -107,7 +191,22 @@ class SelectConfig(Config):
     )
     min_offset_confidence: float = Field(1.5, ge=0, description="a larger offset is corrected from this confidence on")
     min_offset_correlation: float = Field(0.55, description="... and from this correlation on; else it is `unsynced`")
+    max_pan_share: Share = Field(1.0, description="clips with more whole-picture motion are dropped `panned`; 1 is off")
+    max_speech_share: Share = Field(1.0, description="clips with more speech are dropped `speech`; 1 is off")
+    min_sharpness: float = Field(0.0, ge=0, description="clips with less are dropped `blurred` (squared grey levels)")
+    max_letterbox_share: Share = Field(1.0, description="clips with larger bars are dropped `letterboxed`; 1 is off")
+    min_image_audio_cosine: Cosine = Field(-1.0, description="clips with less are dropped `mismatched`; -1 is off")
+    min_image_text_cosine: Cosine = Field(-1.0, description="clips with less are dropped `mismatched`; -1 is off")
+    min_audio_text_cosine: Cosine = Field(-1.0, description="clips with less are dropped `mismatched`; -1 is off")
+    max_per_class: int = Field(0, ge=0, description="pretraining clips of a class, the rest `class_full`; 0 is off")
+    max_class_ratio: float = Field(
+        0.0, ge=0, description="the same limit as a multiple of the median class; the lower one holds; 0 is off"
+    )
+    weighting: Literal["none", "sync"] = Field(
+        "none", description="weight of pretraining clips: all 1, or by the learned sync score with mean 1"
+    )
     max_finetune_clips: int = Field(10_000, ge=0, description="upper bound of clips routed to stage two")
+    examples_per_reason: int = Field(3, ge=0, description="clips shown as strips for each reason in `funnel.html`")
 
 
 class ReviewConfig(Config):
@@ -272,6 +371,8 @@ class SoundstageConfig(Config):
     synth: SynthConfig = SynthConfig()
     ingest: IngestConfig = IngestConfig()
     split: SplitConfig = SplitConfig()
+    curator: ScorerConfig = ScorerConfig()
+    judge: JudgeConfig = JudgeConfig()
     contracts: ContractsConfig = ContractsConfig()
     score: ScoreConfig = ScoreConfig()
     review: ReviewConfig = ReviewConfig()

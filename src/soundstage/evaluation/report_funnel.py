@@ -105,6 +105,11 @@ class DefectRow:
         """Whether keeping these files is right."""
         return self.defect == "clean"
 
+    @property
+    def may_be_kept(self) -> bool:
+        """Whether keeping them is no mistake: periodic sound is aligned, though nothing tells its offset."""
+        return self.is_clean or self.defect == "periodic"
+
 
 def planted_defects(workspace: Workspace, records: Mapping[str, StageRecord]) -> list[DefectRow]:
     """Fate of every file of the procedural world by its planted defect; empty for sources without a truth table."""

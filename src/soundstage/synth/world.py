@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,38 +22,49 @@ from ..data.records import TRUTH, write_table
 from ..media.encode import write_video
 from ..stages.files import write_text
 from ..stages.progress import track
+from .copies import write_near_copy
+from .events import NO_EVENTS, Events, draw_periodic_events, is_offset_identifiable
+from .plan import COPIES, UNSEEN_STREAM, Item, plan_world, world_classes
 from .scene import CATALOGUE, Scene, draw_scene
 
 LICENCE = "CC0-1.0"
-DEFECTS = ("silent", "still", "cut", "duplicate", "shifted", "swapped", "too_short", "broken")
 _TOO_SHORT_SEC = 1.0
 _KEPT_BYTES_OF_BROKEN = 0.4
+_CHUNK = 8
+
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Item:
-    """One file of the world, as the plan states it."""
+class _Tracks:
+    """Picture and sound of one file, and the events that each of them holds."""
 
-    uri: str
-    label: str
-    defect: str
-    seed: tuple[int, ...]
-    late_sec: float
-    original: str
-    """for a duplicate: the file it copies"""
+    frames: NDArray[np.uint8]
+    waveform: NDArray[np.float32]
+    shown: Events
+    heard: Events
+    """in the clock of the picture: a late sound has them `late_sec` later"""
 
 
 def build_world(config: SynthConfig, folder: Path) -> None:
     """Write `videos/*.mp4`, `sources.csv` and `truth.parquet` below `folder`; the same config gives the same bytes.
 
     Licence of everything made here: CC0-1.0. Layout and size follow `SynthConfig`.
+
+    Raises:
+        ConfigError: classes that the catalogue does not have.
     """
     plan = list(plan_world(config))
     (folder / "videos").mkdir(parents=True, exist_ok=True)
-    originals = [item for item in plan if item.defect != "duplicate"]
-    with ProcessPoolExecutor(2) as pool:
-        results = pool.map(partial(_write, config, folder), originals, chunksize=8)
-        rows = {str(row["source_uri"]): row for row in track(results, "synth", len(originals), "file")}
+    by_uri = {item.uri: item for item in plan}
+    made = [item for item in plan if item.defect not in COPIES]
+    near = [(item, by_uri[item.original]) for item in plan if item.defect == "near_duplicate"]
+    # Fresh interpreters: a fork of a process that already runs threads (torch, tracking) can deadlock.
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        written = pool.map(partial(_write, config, folder), made, chunksize=_CHUNK)
+        rows = {str(row["source_uri"]): row for row in track(written, "synth", len(made), "file")}
+        copies = pool.map(partial(_copy, config, folder), near, chunksize=_CHUNK)
+        rows |= {str(row["source_uri"]): row for row in track(copies, "synth copies", len(near), "file")}
     for item in plan:
         if item.defect == "duplicate":
             shutil.copyfile(folder / item.original, folder / item.uri)
@@ -62,88 +75,95 @@ def build_world(config: SynthConfig, folder: Path) -> None:
     _write_sources(folder / "sources.csv", plan, captions)
 
 
-def plan_world(config: SynthConfig) -> Iterator[Item]:
-    """All files in the order of their names; names tell neither the defect nor the original of a copy."""
-    rng = np.random.default_rng([config.seed, 0])
-    kinds = CATALOGUE[: config.classes]
-    defects = ["none"] * config.clips + [defect for defect in DEFECTS for _ in range(config.defects_each)]
-    order = rng.permutation(len(defects))
-    labels = [kinds[index % len(kinds)].label for index in range(len(defects))]
-    names = {int(index): f"videos/{position:05d}.mp4" for position, index in enumerate(order)}
-    for position, index in enumerate(int(i) for i in order):
-        defect, original = defects[index], ""
-        label = labels[index]
-        if defect == "duplicate":
-            source = int(rng.integers(config.clips))
-            original, label = names[source], labels[source]
-        late = float(rng.choice([-1, 1]) * rng.uniform(0.25, 1.0)) if defect == "shifted" else 0.0
-        yield Item(f"videos/{position:05d}.mp4", label, defect, (config.seed, 1, index), late, original)
-
-
 def unseen_example(config: SynthConfig) -> tuple[NDArray[np.uint8], NDArray[np.float32], int, str]:
     """A picture at rest (size, size, 3), a sound (samples,), its rate and a caption, from outside the world's seeds."""
-    rng = np.random.default_rng([config.seed, 2])
-    scene = draw_scene(rng, CATALOGUE[0], config.duration_sec)
-    at_rest = Scene(scene.kind, scene.colour, scene.look, scene.background, scene.events.shifted(1e6))
+    rng = np.random.default_rng([config.seed, UNSEEN_STREAM])
+    scene = draw_scene(rng, world_classes(config)[0], config.duration_sec)
+    at_rest = replace(scene, events=scene.events.shifted(1e6))
     image = at_rest.frames(config.size, config.fps, 1.0 / config.fps)[0]
     return image, scene.sound(rng, config.duration_sec, config.sample_rate), config.sample_rate, scene.caption
 
 
-def _write(config: SynthConfig, folder: Path, item: Item) -> dict[str, object]:
-    rng = np.random.default_rng(item.seed)
+def _duration_sec(config: SynthConfig, item: Item) -> float:
+    return _TOO_SHORT_SEC if item.defect == "too_short" else config.duration_sec
+
+
+def _draw(config: SynthConfig, item: Item, rng: np.random.Generator) -> Scene:
     kind = next(kind for kind in CATALOGUE if kind.label == item.label)
-    duration = _TOO_SHORT_SEC if item.defect == "too_short" else config.duration_sec
-    scene = draw_scene(rng, kind, duration)
-    frames = scene.frames(config.size, config.fps, duration)
-    waveform = scene.sound(rng, duration, config.sample_rate, item.late_sec)
-    frames, waveform, times = _damage(item.defect, config, rng, frames, waveform, scene.events.times_sec)
+    duration_sec = _duration_sec(config, item)
+    scene = draw_scene(rng, kind, duration_sec)
+    return replace(scene, events=draw_periodic_events(rng, duration_sec)) if item.defect == "periodic" else scene
+
+
+def _write(config: SynthConfig, folder: Path, item: Item) -> Row:
+    rng = np.random.default_rng(item.seed)
+    duration_sec = _duration_sec(config, item)
+    scene = _draw(config, item, rng)
+    clean = _Tracks(
+        frames=scene.frames(config.size, config.fps, duration_sec),
+        waveform=scene.sound(rng, duration_sec, config.sample_rate, item.late_sec),
+        shown=scene.events,
+        heard=scene.events,
+    )
+    tracks = _damage(item.defect, config, rng, clean)
     path = folder / item.uri
-    write_video(path, frames, config.fps, waveform, config.sample_rate)
+    write_video(path, tracks.frames, config.fps, tracks.waveform, config.sample_rate)
     if item.defect == "broken":
         data = path.read_bytes()
         path.write_bytes(data[: int(len(data) * _KEPT_BYTES_OF_BROKEN)])
-    shown = [round(float(t), 4) for t in times if 0 <= t < duration]
+    return _truth(item, scene.caption, tracks.shown, tracks.heard, duration_sec)
+
+
+def _copy(config: SynthConfig, folder: Path, pair: tuple[Item, Item]) -> Row:
+    item, original = pair
+    scene = _draw(config, original, np.random.default_rng(original.seed))
+    events, duration_sec = write_near_copy(
+        np.random.default_rng(item.seed), item.variant, folder / original.uri, folder / item.uri, scene.events
+    )
+    return _truth(item, scene.caption, events, events, duration_sec)
+
+
+def _truth(item: Item, caption: str, shown: Events, heard: Events, duration_sec: float) -> Row:
+    inside = shown.between(0.0, duration_sec).times_sec
+    # Of a broken file nothing can be seen or heard.
+    readable = item.defect != "broken"
     return {
         "source_uri": item.uri,
         "label": item.label,
         "defect": item.defect,
         "audio_shift_sec": item.late_sec,
-        "event_times_sec": json.dumps(shown),
-        "caption": scene.caption,
-        "original": "",
-        "offset_identifiable": item.defect not in ("silent", "still", "swapped"),
+        "event_times_sec": json.dumps([round(float(t), 4) for t in inside]),
+        "caption": caption,
+        "original": item.original,
+        "offset_identifiable": readable and is_offset_identifiable(shown, heard, item.late_sec, duration_sec),
     }
 
 
-def _damage(
-    defect: str,
-    config: SynthConfig,
-    rng: np.random.Generator,
-    frames: NDArray[np.uint8],
-    waveform: NDArray[np.float32],
-    times: NDArray[np.float64],
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float64]]:
-    """Plant what concerns picture or sound; the other defects concern the file or the clock.
-
-    Returns frames, waveform and the times of the events that the picture then shows.
-    """
+def _damage(defect: str, config: SynthConfig, rng: np.random.Generator, clean: _Tracks) -> _Tracks:
+    """Plant what concerns picture or sound; the other defects concern the file or the clock."""
     if defect == "silent":
-        return frames, np.zeros_like(waveform), times
+        return replace(clean, waveform=np.zeros_like(clean.waveform), heard=NO_EVENTS)
     if defect == "still":
-        return np.repeat(frames[:1], len(frames), axis=0), waveform, times[:0]
-    other = draw_scene(rng, CATALOGUE[int(rng.integers(config.classes))], config.duration_sec)
-    if defect == "cut":
-        second = other.frames(config.size, config.fps, config.duration_sec)
-        at = int(len(frames) * rng.uniform(0.3, 0.7))
-        cut_sec, later = at / config.fps, other.events.times_sec
-        shown = np.concatenate([times[times < cut_sec], later[later >= cut_sec]])
-        return np.concatenate([frames[:at], second[at:]]), waveform, shown
+        return replace(clean, frames=np.repeat(clean.frames[:1], len(clean.frames), axis=0), shown=NO_EVENTS)
+    if defect not in ("cut", "swapped"):
+        return clean
+    kinds = world_classes(config)
+    # Of any class, the same one too; its events are drawn anew, so nothing but chance makes them agree.
+    other = draw_scene(rng, kinds[int(rng.integers(len(kinds)))], config.duration_sec)
     if defect == "swapped":
-        return frames, other.sound(rng, config.duration_sec, config.sample_rate), times
-    return frames, waveform, times
+        return replace(clean, waveform=other.sound(rng, config.duration_sec, config.sample_rate), heard=other.events)
+    second = other.frames(config.size, config.fps, config.duration_sec)
+    at = int(len(clean.frames) * rng.uniform(0.3, 0.7))
+    cut_sec = at / config.fps
+    before = clean.shown.between(-np.inf, cut_sec)
+    return replace(
+        clean,
+        frames=np.concatenate([clean.frames[:at], second[at:]]),
+        shown=before.followed_by(other.events.between(cut_sec, np.inf)),
+    )
 
 
-def _write_sources(path: Path, plan: list[Item], captions: dict[str, str]) -> None:
+def _write_sources(path: Path, plan: list[Item], captions: Mapping[str, str]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "label", "caption", "licence", "provenance"])

@@ -18,10 +18,12 @@ from soundstage.data.records import TRUTH, read_table
 from soundstage.errors import DataError
 from soundstage.media.decode import DecodedClip, decode_clip
 from soundstage.stages.files import sha256_file
+from soundstage.synth.plan import DEFECTS, NEAR_COPIES, plan_world
 from soundstage.synth.scene import CATALOGUE
-from soundstage.synth.world import DEFECTS, build_world, unseen_example
+from soundstage.synth.world import build_world, unseen_example
 
-CONFIG = SynthConfig(clips=8, classes=8, duration_sec=3.0, size=48, defects_each=1)
+# One near-duplicate of every variant.
+CONFIG = SynthConfig(clips=8, classes=8, duration_sec=3.0, size=48, defects_each=1, planted={"near_duplicate": 4})
 VOICE_SEC, PULSE_SEC = 0.35, 0.21
 # The window in which a sound must begin around its event.
 ONSET_TOLERANCE_SEC = 0.015
@@ -38,6 +40,8 @@ class File:
     defect: str
     late_sec: float
     events: list[float]
+    original: Path | None
+    identifiable: bool
 
     def decode(self) -> DecodedClip:
         return decode_clip(self.path)
@@ -52,6 +56,8 @@ def read_world(folder: Path) -> list[File]:
             row["defect"],
             row["audio_shift_sec"],
             json.loads(row["event_times_sec"]),
+            folder / row["original"] if row["original"] else None,
+            row["offset_identifiable"],
         )
         for row in rows
     ]
@@ -124,7 +130,7 @@ def test_the_truth_covers_every_file(folder: Path, world: list[File]) -> None:
         file.path.relative_to(folder).as_posix(): file.label for file in world
     }
     assert all(row["licence"] == "CC0-1.0" and row["caption"] and row["provenance"] for row in sources)
-    assert Counter(file.defect for file in world) == {"none": 8} | dict.fromkeys(DEFECTS, 1)
+    assert Counter(file.defect for file in world) == {"none": 8} | dict.fromkeys(DEFECTS, 1) | {"near_duplicate": 4}
     assert {file.label for file in clean(world)} == {kind.label for kind in CATALOGUE}
 
 
@@ -135,7 +141,7 @@ def test_one_seed_one_world(folder: Path, tmp_path: Path) -> None:
 
     build_world(CONFIG, tmp_path / "again")
     assert hashes(tmp_path / "again") == hashes(folder)
-    build_world(CONFIG.model_copy(update={"seed": 8, "clips": 1, "defects_each": 0}), tmp_path / "other")
+    build_world(CONFIG.model_copy(update={"seed": 8, "clips": 1, "defects_each": 0, "planted": {}}), tmp_path / "other")
     assert not set(hashes(tmp_path / "other").values()) & set(hashes(folder).values())
 
 
@@ -193,7 +199,7 @@ def test_cut_changes_all_the_picture_once(world: list[File]) -> None:
 def test_shifted_sound_is_late_by_what_the_truth_says(world: list[File]) -> None:
     file = only(world, "shifted")
     clip = file.decode()
-    assert 0.25 <= abs(file.late_sec) <= 1.0
+    assert 0.2 <= abs(file.late_sec) <= 1.0
     assert len(heard(file, clip, file.late_sec)) >= 2
     assert all(heard(file, clip, file.late_sec))
     assert not all(heard(file, clip))
@@ -212,6 +218,55 @@ def test_a_duplicate_is_a_byte_copy_of_a_clean_file(world: list[File]) -> None:
     file = only(world, "duplicate")
     (original,) = [other for other in clean(world) if sha256_file(other.path) == sha256_file(file.path)]
     assert (original.label, original.events) == (file.label, file.events)
+    assert file.original == original.path
+    assert file.identifiable == original.identifiable
+
+
+def test_near_duplicates_show_and_sound_as_their_originals(folder: Path, world: list[File]) -> None:
+    variants = {folder / item.uri: item.variant for item in plan_world(CONFIG)}
+    seen = set()
+    for file in (file for file in world if file.defect == "near_duplicate"):
+        seen.add(variants[file.path])
+        (source,) = [other for other in clean(world) if other.path == file.original]
+        assert sha256_file(source.path) != sha256_file(file.path)
+        assert file.label == source.label
+        copy, original = file.decode(), source.decode()
+        first = 0 if variants[file.path] != "start_cut" else len(original.frames) - len(copy.frames)
+        kept = len(copy.frames) / len(original.frames)
+        size = copy.frames.shape[1] / original.frames.shape[1]
+        assert (0.78 <= kept <= 0.91) if variants[file.path].endswith("_cut") else kept == 1
+        assert (0.62 <= size <= 0.82) if variants[file.path] == "smaller" else size == 1
+        assert len(copy.frames) / copy.fps >= IngestConfig().min_duration_sec
+        assert file.events == pytest.approx([t for t in (e - first / 24 for e in source.events) if 0 <= t < kept * 3])
+        rate = copy.sample_rate
+        both = [copy.waveform, original.waveform[round(first / 24 * rate) :]]
+        length = min(map(len, both))
+        assert np.corrcoef(both[0][:length], both[1][:length])[0, 1] > 0.95
+        if size == 1:
+            difference = np.abs(copy.frames.astype(float) - original.frames[first : first + len(copy.frames)])
+            assert 0 < difference.mean() < 6
+        if variants[file.path] == "worse":
+            assert file.path.stat().st_size < source.path.stat().st_size
+    assert seen == set(NEAR_COPIES)
+
+
+def test_periodic_files_are_aligned_and_their_offset_is_not_identifiable(world: list[File]) -> None:
+    file = only(world, "periodic")
+    clip = file.decode()
+    gaps = np.diff(file.events)
+    assert 0.35 <= gaps[0] <= 0.6
+    assert gaps == pytest.approx(np.full(len(gaps), gaps[0]), abs=2e-4)
+    assert file.events[0] < gaps[0]
+    assert file.events[-1] > 3.0 - gaps[0]
+    assert all(heard(file, clip))
+    assert all(moves_at(file, clip))
+    assert not file.identifiable
+
+
+def test_only_what_is_seen_and_heard_has_an_identifiable_offset(world: list[File]) -> None:
+    for kind in ("silent", "still", "swapped", "too_short", "broken", "periodic"):
+        assert not only(world, kind).identifiable, kind
+    assert any(file.identifiable for file in clean(world))
 
 
 def test_too_short_is_too_short_and_broken_is_unreadable(world: list[File]) -> None:
