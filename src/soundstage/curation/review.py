@@ -1,20 +1,22 @@
 """Verdicts: the append-only ledger of what people decided, and the reviewer that demonstrations simulate.
 
-The ledger is one file of the workspace and the proof of human effort: rows are appended, never changed. Simulated rows
-never enter it; they live in the stage's snapshot only, with no time spent.
+Verdicts are `keep`, `drop`, and `shift`: keep with the offset correction stated. The ledger is one file of the
+workspace and the proof of human effort: rows are appended, never changed. Simulated rows never enter it; they live in
+the stage's snapshot only, with no time spent.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..config import Config
 from ..config.slices import ReviewSlice
@@ -29,8 +31,13 @@ SIMULATED = "simulated"
 SIMULATED_AT = "1970-01-01T00:00:00Z"
 """No clock was read: a constant, so that the same configuration gives the same bytes."""
 
-# Of two files with equal bytes ingestion keeps one; the planted copy that remains is a clean clip.
-_CLEAN_DEFECTS = ("none", "duplicate")
+# Of two files with equal bytes ingestion keeps one; a copy that remains is a clean clip, and so is a periodic one.
+_CLEAN_DEFECTS = ("none", "duplicate", "near_duplicate", "periodic")
+
+KEEPS = ("keep", "shift")
+"""Verdicts that send a clip to stage two."""
+
+_COLUMNS_BEFORE_SHIFT = ["clip_id", "verdict", "reviewer", "seconds_spent", "at"]
 
 Row = Mapping[str, Any]
 
@@ -41,16 +48,49 @@ def append_reviews(workspace: Workspace, rows: Sequence[Row]) -> None:
     Raises:
         DataError: a row that is no human verdict; the row and what is wrong with it are named.
     """
+    append_new(workspace, rows, lambda row, ledger: True)  # noqa: ARG005
+
+
+def append_new(
+    workspace: Workspace, rows: Sequence[Row], is_new: Callable[[Row, Sequence[Row]], bool]
+) -> list[dict[str, Any]]:
+    """Append those of `rows` that are new to the ledger as it is when nobody else can write it; return these.
+
+    Raises:
+        DataError: as `append_reviews`; then nothing is appended.
+    """
     for row in rows:
-        _check(row)
-    ledger = workspace.reviews
-    with exclusive_lock(ledger.with_name(f".{ledger.name}.lock")):
-        _write(ledger, [*read_reviews(workspace), *(dict(row) for row in rows)])
+        check_verdict(row)
+    with exclusive_lock(workspace.reviews.with_name(f".{workspace.reviews.name}.lock")):
+        ledger = read_reviews(workspace)
+        new = [dict(row) for row in rows if is_new(row, ledger)]
+        if new:
+            _write(workspace.reviews, [*ledger, *new])
+    return new
 
 
 def read_reviews(workspace: Workspace) -> list[dict[str, Any]]:
-    """All rows of the ledger in the order they were appended; none when nobody has reviewed yet."""
-    return read_table(workspace.reviews, REVIEWS) if workspace.reviews.exists() else []
+    """All rows of the ledger in the order they were appended; none when nobody has reviewed yet.
+
+    A ledger from before `shift` could be said lacks the column of its offset; its rows are read as they are, and the
+    next one appended writes them all with that column, empty.
+
+    Raises:
+        DataError: the file is damaged or has columns that no version of the ledger had.
+    """
+    path = workspace.reviews
+    if not path.exists():
+        return []
+    try:
+        is_old = pq.read_schema(path).names == _COLUMNS_BEFORE_SHIFT
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"the ledger {path} cannot be read as Parquet: {error}; restore it from its last version (`dvc checkout`)"
+        ) from error
+    if is_old:
+        old: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        return [row | {"audio_shift_sec": None} for row in old]
+    return read_table(path, REVIEWS)
 
 
 def ledger_digest(config: Config, workspace: Workspace) -> str:  # noqa: ARG001
@@ -99,7 +139,7 @@ def run(config: ReviewSlice, inputs: Inputs, work: Work) -> Outcome:
             reviewer = "no truth table: nothing reviewed"
     rows = [*sorted(simulated, key=lambda row: str(row["clip_id"])), *human]
     _write(work.out / "reviews.parquet", rows)
-    kept = sum(row["verdict"] == "keep" for row in latest_verdicts(rows).values())
+    kept = sum(row["verdict"] in KEEPS for row in latest_verdicts(rows).values())
     return Outcome(
         counts={
             "reviews": len(rows),
@@ -138,23 +178,38 @@ def _simulated_row(clip: Row, defects: Mapping[str, str], errs: bool) -> Row:
         "reviewer": SIMULATED,
         "seconds_spent": 0.0,
         "at": SIMULATED_AT,
+        "audio_shift_sec": None,
     }
 
 
-def _check(row: Row) -> None:
-    problems = []
+def check_verdict(row: Row) -> None:
+    """Check that a row of REVIEWS is a verdict of a person.
+
+    Raises:
+        DataError: it is not; what was found and what was expected are named.
+    """
+    problem = _problem(row)
+    if problem:
+        raise DataError(f"review row of clip {row.get('clip_id')!r} is not appended to the ledger: {problem}")
+
+
+def _problem(row: Row) -> str:
     if set(row) != set(REVIEWS.names):
-        problems.append(f"columns {sorted(row)}, expected {sorted(REVIEWS.names)}")
-    elif row["verdict"] not in VERDICTS:
-        problems.append(f"verdict {row['verdict']!r}, expected one of {', '.join(VERDICTS)}")
-    elif not row["clip_id"] or not row["reviewer"] or not is_human(row):
-        problems.append(f"clip {row['clip_id']!r} by reviewer {row['reviewer']!r}, expected a clip and a person's name")
-    elif not (math.isfinite(row["seconds_spent"]) and row["seconds_spent"] >= 0):
-        problems.append(f"seconds_spent {row['seconds_spent']!r}, expected a finite number not below 0")
-    elif not _is_utc(row["at"]):
-        problems.append(f"at {row['at']!r}, expected ISO 8601 in UTC like 2030-01-31T12:00:00Z")
-    if problems:
-        raise DataError(f"review row of clip {row.get('clip_id')!r} is not appended to the ledger: {problems[0]}")
+        return f"columns {sorted(row)}, expected {sorted(REVIEWS.names)}"
+    if row["verdict"] not in VERDICTS:
+        return f"verdict {row['verdict']!r}, expected one of {', '.join(VERDICTS)}"
+    if not row["clip_id"] or not row["reviewer"] or not is_human(row):
+        return f"clip {row['clip_id']!r} by reviewer {row['reviewer']!r}, expected a clip and a person's name"
+    if not (math.isfinite(row["seconds_spent"]) and row["seconds_spent"] >= 0):
+        return f"seconds_spent {row['seconds_spent']!r}, expected a finite number not below 0"
+    if not _is_utc(row["at"]):
+        return f"at {row['at']!r}, expected ISO 8601 in UTC like 2030-01-31T12:00:00Z"
+    shift = row["audio_shift_sec"]
+    if row["verdict"] == "shift" and (shift is None or not math.isfinite(shift)):
+        return f"audio_shift_sec {shift!r}, expected the seconds to add to audio time, like -0.3"
+    if row["verdict"] != "shift" and shift is not None:
+        return f"audio_shift_sec {shift!r} with verdict {row['verdict']}, expected it with `shift` alone"
+    return ""
 
 
 def _is_utc(text: str) -> bool:

@@ -10,23 +10,64 @@ from typing import Any, Literal
 from ..config.tree import SelectConfig
 
 Reason = Literal[
-    "judge_split",  # set aside for the judge scorer
+    "judge_split",
+    "near_duplicate",
     "silent",
     "black",
     "still",
     "cut",
+    "panned",
+    "speech",
+    "blurred",
+    "letterboxed",
     "too_short_for_window",
     "rejected_by_reviewer",
-    "unmeasured",  # sound or picture never changes, so nothing says whether they belong together
+    "unmeasured",
     "unsynced",
+    "mismatched",
+    "class_full",
 ]
 REASONS: tuple[str, ...] = Reason.__args__  # type: ignore[attr-defined]
 
+MEANINGS: dict[Reason, str] = {
+    "judge_split": "set aside for the judge of synchrony",
+    "near_duplicate": "another clip of its near-duplicate cluster stands for it",
+    "silent": "sound under the level or silence over the share allowed",
+    "black": "too many black frames",
+    "still": "too many frozen frames, or too little motion anywhere",
+    "cut": "a cut inside the clip",
+    "panned": "the whole picture moves in too many frames",
+    "speech": "speech in too much of the sound",
+    "blurred": "the picture is less sharp than allowed",
+    "letterboxed": "dark bars cover too much of the picture",
+    "too_short_for_window": "picture and shifted sound share less than one window",
+    "rejected_by_reviewer": "a reviewer said drop",
+    "unmeasured": "sound or picture never changes, so nothing says whether they belong together",
+    "unsynced": "sound and motion agree at no trustworthy offset",
+    "mismatched": "picture, sound and caption are about different things",
+    "class_full": "good enough, but its class has enough better clips",
+}
+
 Row = Mapping[str, Any]
+
+# Signals whose threshold is not called `min_` or `max_` and their own name.
+_FIELDS = {"av_correlation": "min_sync_correlation"}
+
+
+def threshold_field(signal: str) -> str | None:
+    """The field of `SelectConfig` that holds the lowest (`min_...`) or highest (`max_...`) value of a signal allowed.
+
+    None where selection has no such threshold.
+    """
+    names = [_FIELDS.get(signal, ""), f"min_{signal}", f"max_{signal}"]
+    return next((name for name in names if name in SelectConfig.model_fields), None)
 
 
 def technical_reasons(signals: Row, config: SelectConfig) -> list[Reason]:
-    """What is wrong with the clip's picture or sound, each by itself; empty when nothing is."""
+    """What is wrong with the clip's picture or sound, each by itself; empty when nothing is.
+
+    A signal that is null was not measured and never drops. Where both cut detectors ran, either one's cut counts.
+    """
     found: list[Reason] = []
     if signals["loudness_dbfs"] < config.min_loudness_dbfs or signals["silence_share"] > config.max_silence_share:
         found.append("silent")
@@ -34,9 +75,37 @@ def technical_reasons(signals: Row, config: SelectConfig) -> list[Reason]:
         found.append("black")
     if signals["still_share"] > config.max_still_share or signals["motion_peak"] < config.min_motion_peak:
         found.append("still")
-    if signals["cuts"] > config.max_cuts:
+    if signals["cuts"] > config.max_cuts or _above(signals["cuts_learned"], config.max_cuts):
         found.append("cut")
+    if _above(signals["pan_share"], config.max_pan_share):
+        found.append("panned")
+    if _above(signals["speech_share"], config.max_speech_share):
+        found.append("speech")
+    if _below(signals["sharpness"], config.min_sharpness):
+        found.append("blurred")
+    if _above(signals["letterbox_share"], config.max_letterbox_share):
+        found.append("letterboxed")
     return found
+
+
+def semantic_reasons(signals: Row, config: SelectConfig) -> list[Reason]:
+    """`mismatched` when a cosine that was measured is under its minimum."""
+    names = ("image_audio_cosine", "image_text_cosine", "audio_text_cosine")
+    return ["mismatched"] if any(_below(signals[name], getattr(config, f"min_{name}")) for name in names) else []
+
+
+def final_reasons(clip: Row, signals: Row, config: SelectConfig) -> list[Reason]:
+    """Reasons that hold whatever a reviewer says: another clip stands for it, or picture or sound are unfit."""
+    duplicate: list[Reason] = ["near_duplicate"] if clip["duplicate_of"] else []
+    return duplicate + technical_reasons(signals, config)
+
+
+def _above(value: float | None, limit: float) -> bool:
+    return value is not None and value > limit
+
+
+def _below(value: float | None, limit: float) -> bool:
+    return value is not None and value < limit
 
 
 @dataclass(frozen=True)

@@ -2,50 +2,81 @@
 
 How a verdict and the signals meet:
 - `drop` always drops.
-- `keep` overrides what is an estimate (`unsynced`, `unmeasured`, an offset correction): the person saw and heard the
-  clip as it is. It never overrides a technical reason (silent, black, still, cut, too short): such a clip harms
-  training whoever likes it, and a slip of the hand must not let it in.
+- `keep` overrides what is an estimate (`unsynced`, `unmeasured`, `mismatched`, an offset correction): the person saw
+  and heard the clip as it is. `shift` is a keep with the offset correction that the person stated.
+- Neither overrides a technical reason (silent, black, still, cut, too short, ...) nor `near_duplicate`: such a clip
+  harms training whoever likes it, and a slip of the hand must not let it in.
 - a kept clip of the split `pretrain` is used by stage two; clips of other splits stay where they are.
+
+Then stage one is balanced: a class with more clips than `max_per_class` or `max_class_ratio` allow keeps its best
+(`balance.quality`), the rest is `class_full`. Clips of stage two, validation and test are never limited.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ..config.slices import SelectSlice
-from ..data.records import CLIPS, REVIEWS, SELECTION, SIGNALS, USES, read_table, write_table
+from ..data.records import CLIPS, REVIEWS, SELECTION, SIGNALS, read_table, write_table
 from ..errors import DataError
 from ..stages.execute import Inputs, Outcome, Work
-from ..stages.files import write_json
-from .review import is_human, latest_verdicts
-from .rules import REASONS, Reason, Sync, holds_window, judge_sync, technical_reasons
+from ..stages.files import write_json, write_text
+from . import funnel as numbers
+from .balance import over_limit, sync_weights
+from .review import KEEPS, is_human, latest_verdicts
+from .rules import Reason, Sync, final_reasons, holds_window, judge_sync, semantic_reasons
 
-_EXAMPLES = 5
+FUNNEL_PAGE = "funnel.html"
 
 Row = Mapping[str, Any]
 
 
 def run(config: SelectSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Write `selection.parquet` (every clip has a row) and `funnel.json`.
+    """Write `selection.parquet` (every clip has a row), `funnel.json`, `distributions.json` and `funnel.html`.
 
     Raises:
         DataError: a clip has no signals, or no clip is left for stage one; the message holds the funnel.
     """
+    from .funnel_page import funnel_page
+
     clips = read_table(work.workspace.output(inputs["clips"], "clips.parquet"), CLIPS)
-    signals = read_table(work.workspace.output(inputs["signals"], "signals.parquet"), SIGNALS)
+    table = read_table(work.workspace.output(inputs["signals"], "signals.parquet"), SIGNALS)
+    signals = {row["clip_id"]: row for row in table}
     verdicts = latest_verdicts(read_table(work.workspace.output(inputs["review"], "reviews.parquet"), REVIEWS))
-    rows = decide(clips, {row["clip_id"]: row for row in signals}, verdicts, config)
-    funnel = make_funnel(rows)
-    write_table(work.out / "selection.parquet", SELECTION, rows, sort_by=["clip_id"])
-    write_json(work.out / "funnel.json", funnel)
+    rows = decide(clips, signals, verdicts, config)
+    by_id = {clip["clip_id"]: clip for clip in clips}
+    funnel = numbers.make_funnel(rows, by_id)
     if not funnel["kept"]["pretrain"]:
         raise DataError(
-            f"no clip is left for stage one (use `pretrain`): {describe(funnel)}; relax the thresholds of `select`, "
-            "add sources, or lower the shares of `split`"
+            f"no clip is left for stage one (use `pretrain`): {numbers.describe(funnel)}; relax the thresholds of "
+            "`select`, add sources, or lower the shares of `split`"
         )
-    return Outcome(counts=_counts(funnel))
+    spread = numbers.distributions(rows, signals, config.select)
+    write_table(work.out / "selection.parquet", SELECTION, rows, sort_by=["clip_id"])
+    write_json(work.out / "funnel.json", funnel)
+    write_json(work.out / "distributions.json", spread)
+    page = funnel_page(rows, by_id, signals, funnel, spread, work.workspace, config.select.examples_per_reason)
+    write_text(work.out / FUNNEL_PAGE, page)
+    return Outcome(counts=numbers.counts(funnel))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    clip: Row
+    signals: Row
+    reasons: list[Reason]
+    """the first is the one it is counted under"""
+    audio_shift_sec: float
+
+    @property
+    def name(self) -> str:
+        return str(self.clip["clip_id"])
+
+    @property
+    def parts(self) -> tuple[Row, Row, float]:
+        return self.clip, self.signals, self.audio_shift_sec
 
 
 def decide(
@@ -54,27 +85,37 @@ def decide(
     """One row of SELECTION for each clip, in the order given.
 
     Raises:
-        DataError: a clip without signals.
+        DataError: a clip without signals; weights by synchrony without a learned score.
     """
-    judged: list[tuple[Row, list[Reason], float]] = []
-    for clip in clips:
-        clip_id = clip["clip_id"]
-        if clip_id not in signals:
-            raise DataError(f"clip {clip_id} has no row in signals.parquet; rerun `soundstage score`")
-        verdict = verdicts[clip_id]["verdict"] if clip_id in verdicts else ""
-        judged.append((clip, *_judge(clip, signals[clip_id], verdict, config)))
-    passed = [clip for clip, reasons, _ in judged if not reasons]
-    to_stage_two = _finetune_ids(passed, verdicts, config.select.max_finetune_clips)
-    return [
-        {
-            "clip_id": clip["clip_id"],
-            "use": "dropped" if reasons else "finetune" if clip["clip_id"] in to_stage_two else clip["split"],
-            "reasons": ",".join(reasons),
-            "weight": 1.0,
-            "audio_shift_sec": 0.0 if reasons else shift,
-        }
-        for clip, reasons, shift in judged
-    ]
+    judged = [_judge(clip, _signals_of(clip, signals), verdicts.get(clip["clip_id"]), config) for clip in clips]
+    passed = [item for item in judged if not item.reasons]
+    to_stage_two = _finetune_ids([item.clip for item in passed], verdicts, config.select.max_finetune_clips)
+    stage_one = [item for item in passed if item.clip["split"] == "pretrain" and item.name not in to_stage_two]
+    full = over_limit([item.parts for item in stage_one], config.select)
+    stage_one = [item for item in stage_one if item.name not in full]
+    weights: Mapping[str, float] = {}
+    if config.select.weighting == "sync" and stage_one:
+        weights = sync_weights([item.parts for item in stage_one])
+    rows = []
+    for item in judged:
+        reasons = ["class_full"] if item.name in full else item.reasons
+        use = "finetune" if item.name in to_stage_two else item.clip["split"]
+        rows.append(
+            {
+                "clip_id": item.name,
+                "use": "dropped" if reasons else use,
+                "reasons": ",".join(reasons),
+                "weight": weights.get(item.name, 1.0),
+                "audio_shift_sec": 0.0 if reasons else item.audio_shift_sec,
+            }
+        )
+    return rows
+
+
+def _signals_of(clip: Row, signals: Mapping[str, Row]) -> Row:
+    if clip["clip_id"] not in signals:
+        raise DataError(f"clip {clip['clip_id']} has no row in signals.parquet; rerun `soundstage score`")
+    return signals[clip["clip_id"]]
 
 
 def _finetune_ids(clips: Sequence[Row], verdicts: Mapping[str, Row], limit: int) -> set[str]:
@@ -82,69 +123,26 @@ def _finetune_ids(clips: Sequence[Row], verdicts: Mapping[str, Row], limit: int)
     kept = [
         (not is_human(verdicts[clip["clip_id"]]), clip["clip_id"])
         for clip in clips
-        if clip["split"] == "pretrain"
-        and clip["clip_id"] in verdicts
-        and verdicts[clip["clip_id"]]["verdict"] == "keep"
+        if clip["split"] == "pretrain" and clip["clip_id"] in verdicts and verdicts[clip["clip_id"]]["verdict"] in KEEPS
     ]
     return {clip_id for _, clip_id in sorted(kept)[:limit]}
 
 
-def _judge(clip: Row, signals: Row, verdict: str, config: SelectSlice) -> tuple[list[Reason], float]:
-    """Reasons to drop the clip, the first being the one it is counted under, and its offset correction."""
+def _judge(clip: Row, signals: Row, review: Row | None, config: SelectSlice) -> _Judged:
     if clip["split"] == "judge":
-        return ["judge_split"], 0.0
-    window_sec = config.window.duration_sec
-    reasons = technical_reasons(signals, config.select)
-    sync = Sync()
+        return _Judged(clip, signals, ["judge_split"], 0.0)
+    verdict = review["verdict"] if review else ""
+    reasons = final_reasons(clip, signals, config.select)
+    sync, semantic = Sync(), list[Reason]()
+    if review and verdict == "shift":
+        sync = Sync(audio_shift_sec=float(review["audio_shift_sec"]))
     # Without sound or picture an offset means nothing, so one reason is enough.
-    if not reasons and verdict == "":
-        sync = judge_sync(signals, config.select)
-    if not holds_window(clip, window_sec, sync.audio_shift_sec):
+    elif not reasons and verdict == "":
+        sync, semantic = judge_sync(signals, config.select), semantic_reasons(signals, config.select)
+    if not holds_window(clip, config.window.duration_sec, sync.audio_shift_sec):
         reasons.append("too_short_for_window")
     if verdict == "drop":
         reasons.append("rejected_by_reviewer")
     if sync.reason:
         reasons.append(sync.reason)
-    return reasons, sync.audio_shift_sec
-
-
-def make_funnel(rows: Sequence[Row]) -> dict[str, Any]:
-    """{"clips", "dropped": {reason: {"count", "examples"}}, "kept": {use: count}, "corrected"}.
-
-    A clip with several reasons is counted under its first, so that clips = dropped + kept.
-    """
-    dropped: dict[str, list[str]] = {reason: [] for reason in REASONS}
-    for row in rows:
-        if row["use"] == "dropped":
-            dropped[row["reasons"].split(",")[0]].append(row["clip_id"])
-    uses = Counter(row["use"] for row in rows)
-    kept = {use: uses[use] for use in USES if use != "dropped"}
-    assert len(rows) == sum(len(found) for found in dropped.values()) + sum(kept.values()), "a clip was lost"
-    return {
-        "clips": len(rows),
-        "dropped": {
-            reason: {"count": len(found), "examples": sorted(found)[:_EXAMPLES]}
-            for reason, found in dropped.items()
-            if found
-        },
-        "kept": kept,
-        "corrected": sum(row["audio_shift_sec"] != 0 for row in rows),
-    }
-
-
-def describe(funnel: Mapping[str, Any]) -> str:
-    """The funnel in one line."""
-    dropped = ", ".join(f"{reason} {item['count']}" for reason, item in funnel["dropped"].items()) or "none"
-    kept = ", ".join(f"{use} {count}" for use, count in funnel["kept"].items())
-    return f"{funnel['clips']} clips; dropped: {dropped}; kept: {kept}"
-
-
-def _counts(funnel: Mapping[str, Any]) -> dict[str, int]:
-    dropped = {f"dropped_{reason}": item["count"] for reason, item in funnel["dropped"].items()}
-    return {
-        "clips": funnel["clips"],
-        "dropped": sum(dropped.values()),
-        **dropped,
-        **{f"kept_{use}": count for use, count in funnel["kept"].items()},
-        "corrected": funnel["corrected"],
-    }
+    return _Judged(clip, signals, [*reasons, *semantic], sync.audio_shift_sec)

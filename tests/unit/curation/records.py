@@ -78,6 +78,7 @@ def review_row(number: int, verdict: str = "keep", reviewer: str = "ana", **chan
         "reviewer": reviewer,
         "seconds_spent": 4.5,
         "at": "2030-01-01T10:00:00Z",
+        "audio_shift_sec": 0.3 if verdict == "shift" else None,
     }
     return row | changes
 
