@@ -13,6 +13,14 @@ from soundstage.config import Config, SoundstageConfig
 from soundstage.stages import StageRecord, Workspace
 from soundstage.stages.execute import stage_digest
 
+OUTSIDE = {
+    "ingest": "ingest_listing",
+    "review": "review_ledger",
+    "curator": "curator_saved",
+    "judge": "judge_saved",
+}
+"""Parameter of the pipeline that holds the digest of what a stage reads beside records."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -38,7 +46,7 @@ class Plan:
 
     def arguments(self) -> dict[str, str]:
         """Parameters of the training pipeline."""
-        values = {"ingest_listing": self.external["ingest"], "review_ledger": self.external["review"]}
+        values = {parameter: self.external[name] for name, parameter in OUTSIDE.items()}
         for name, stage in STAGES.items():
             # The four contracts are one step with one slice and one module, hence one pair of parameters.
             prefix = stage.slice_name or name

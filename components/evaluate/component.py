@@ -11,6 +11,7 @@ def evaluate(
     code_version: str,
     clips: dsl.Input[dsl.Artifact],
     selection: dsl.Input[dsl.Artifact],
+    judge: dsl.Input[dsl.Artifact],
     backbone: dsl.Input[dsl.Artifact],
     pretrain: dsl.Input[dsl.Artifact],
     finetune: dsl.Input[dsl.Artifact],
@@ -22,6 +23,7 @@ def evaluate(
     inputs = {
         "clips": clips.path,
         "selection": selection.path,
+        "judge": judge.path,
         "backbone": backbone.path,
         "pretrain": pretrain.path,
         "finetune": finetune.path,

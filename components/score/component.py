@@ -10,10 +10,11 @@ def score(
     config: str,
     code_version: str,
     clips: dsl.Input[dsl.Artifact],
+    curator: dsl.Input[dsl.Artifact],
     record: dsl.Output[dsl.Artifact],
 ) -> None:
     """Compute the signals of every clip."""
     from soundstage.front import run_component
 
-    inputs = {"clips": clips.path}
+    inputs = {"clips": clips.path, "curator": curator.path}
     record.metadata.update(run_component("score", config, code_version, inputs, record.path))

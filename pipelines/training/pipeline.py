@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from components.backbone.component import backbone
+from components.curator.component import curator
 from components.encode.component import encode
 from components.evaluate.component import evaluate
 from components.finetune.component import finetune
 from components.ingest.component import ingest
+from components.judge.component import judge
 from components.pretrain.component import pretrain
 from components.promote.component import promote
 from components.register.component import register
@@ -50,27 +52,34 @@ class Curated(NamedTuple):
     clips: Any
     selection: Any
     shards: Any
+    judge: Any
+    """the scorer that evaluation listens to, trained on clips that nothing else uses"""
     gate: Any
     """the last data contract: what trains waits for it"""
 
 
-def _curate(stages: dict[str, Stage], listing: Any, ledger: Any) -> Curated:
+def _curate(stages: dict[str, Stage], outside: dict[str, Any]) -> Curated:
     def parameters(name: str) -> dict[str, Any]:
         return stages[name].arguments()
 
-    judge = parameters("validate")
-    ingested = _made(ingest(inputs_digest=listing, **parameters("ingest")))
+    contract = parameters("validate")
+    ingested = _made(ingest(inputs_digest=outside["ingest"], **parameters("ingest")))
     clips = _made(split(ingest=ingested, **parameters("split")))
-    clips_gate = validate_clips(clips=clips, ingest=ingested, **judge)
-    signals = _made(score(clips=clips, **parameters("score")).after(clips_gate))
-    signals_gate = validate_signals(clips=clips, signals=signals, **judge)
-    reviewed = review(inputs_digest=ledger, clips=clips, signals=signals, ingest=ingested, **parameters("review"))
+    clips_gate = validate_clips(clips=clips, ingest=ingested, **contract)
+    scorers = {
+        "curator": curator(inputs_digest=outside["curator"], clips=clips, **parameters("curator")).after(clips_gate),
+        "judge": judge(inputs_digest=outside["judge"], clips=clips, **parameters("judge")).after(clips_gate),
+    }
+    signals = _made(score(clips=clips, curator=_made(scorers["curator"]), **parameters("score")).after(clips_gate))
+    signals_gate = validate_signals(clips=clips, signals=signals, **contract)
+    ledger = parameters("review") | {"inputs_digest": outside["review"]}
+    reviewed = review(clips=clips, signals=signals, ingest=ingested, **ledger)
     verdicts = _made(reviewed.after(signals_gate))
     selection = _made(select(clips=clips, signals=signals, review=verdicts, **parameters("select")))
-    selection_gate = validate_selection(clips=clips, selection=selection, review=verdicts, **judge)
+    selection_gate = validate_selection(clips=clips, selection=selection, review=verdicts, **contract)
     shards = _made(encode(clips=clips, selection=selection, **parameters("encode")).after(selection_gate))
-    shards_gate = validate_shards(selection=selection, shards=shards, **judge)
-    return Curated(ingested, clips, selection, shards, shards_gate)
+    shards_gate = validate_shards(selection=selection, shards=shards, **contract)
+    return Curated(ingested, clips, selection, shards, _made(scorers["judge"]), shards_gate)
 
 
 def _train(stages: dict[str, Stage], data: Curated) -> None:
@@ -82,7 +91,7 @@ def _train(stages: dict[str, Stage], data: Curated) -> None:
     second = _made(finetune(shards=data.shards, backbone=frozen, pretrain=first, **parameters("finetune")))
     models = {"backbone": frozen, "pretrain": first, "finetune": second}
     sources = {"clips": data.clips, "selection": data.selection}
-    measured = _made(evaluate(**sources, **models, **parameters("evaluate")))
+    measured = _made(evaluate(judge=data.judge, **sources, **models, **parameters("evaluate")))
     version = _uncached(
         register(
             ingest=data.ingest, shards=data.shards, evaluation=measured, **sources, **models, **parameters("register")
@@ -100,6 +109,12 @@ def training(
     split_code: str,
     validate_config: str,
     validate_code: str,
+    curator_config: str,
+    curator_code: str,
+    curator_saved: str,
+    judge_config: str,
+    judge_code: str,
+    judge_saved: str,
     score_config: str,
     score_code: str,
     review_config: str,
@@ -127,6 +142,8 @@ def training(
         "ingest": Stage(ingest_config, ingest_code),
         "split": Stage(split_config, split_code),
         "validate": Stage(validate_config, validate_code),
+        "curator": Stage(curator_config, curator_code),
+        "judge": Stage(judge_config, judge_code),
         "score": Stage(score_config, score_code),
         "review": Stage(review_config, review_code),
         "select": Stage(select_config, select_code),
@@ -140,4 +157,5 @@ def training(
         "register": Stage(register_config, register_code),
         "promote": Stage(promote_config, promote_code),
     }
-    _train(learning, _curate(curation, ingest_listing, review_ledger))
+    outside = {"ingest": ingest_listing, "curator": curator_saved, "judge": judge_saved, "review": review_ledger}
+    _train(learning, _curate(curation, outside))

@@ -48,13 +48,16 @@ def _stage(name: str, function: str, **options: object) -> tuple[str, Stage]:
 
 
 _CLIPS = {"clips": "split"}
+_SAVED_SCORER = "soundstage.curation.scorer.reference:pretrained_digest"
 
 STAGES: dict[str, Stage] = dict(
     [
         _stage("ingest", "data.ingest:run", external="soundstage.data.sources:listing_digest"),
         _stage("split", "data.split:run", inputs={"ingest": "ingest"}),
         _stage("validate-clips", "data.validate:clips", inputs=_CLIPS | {"ingest": "ingest"}, slice_name="validate"),
-        _stage("score", "curation.score:run", inputs=_CLIPS),
+        _stage("curator", "curation.scorer.stage:curator", inputs=_CLIPS, external=_SAVED_SCORER),
+        _stage("judge", "curation.scorer.stage:judge", inputs=_CLIPS, external=_SAVED_SCORER),
+        _stage("score", "curation.score:run", inputs=_CLIPS | {"curator": "curator"}),
         _stage(
             "validate-signals", "data.validate:signals", inputs=_CLIPS | {"signals": "score"}, slice_name="validate"
         ),
@@ -89,7 +92,13 @@ STAGES: dict[str, Stage] = dict(
             "evaluate",
             "evaluation.evaluate:run",
             inputs=_CLIPS
-            | {"selection": "select", "backbone": "backbone", "pretrain": "pretrain", "finetune": "finetune"},
+            | {
+                "selection": "select",
+                "judge": "judge",
+                "backbone": "backbone",
+                "pretrain": "pretrain",
+                "finetune": "finetune",
+            },
         ),
         _stage(
             "register",

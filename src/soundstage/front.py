@@ -41,12 +41,15 @@ FRESH = "SOUNDSTAGE_FRESH"
 EVENTS_FILE = "events.jsonl"
 
 TRAINING_STAGES = ("backbone", "pretrain", "finetune")
+SCORER_STAGES = ("curator", "judge")
 
 
 def cli_command(stage: str) -> str:
     """The command that runs `stage`: `soundstage train pretrain`, `soundstage validate clips`, `soundstage score`."""
     if stage in TRAINING_STAGES:
         return f"soundstage train {stage}"
+    if stage in SCORER_STAGES:
+        return f"soundstage train scorer --role {stage}"
     return "soundstage " + stage.replace("validate-", "validate ")
 
 

@@ -23,6 +23,8 @@ _ALWAYS = ("ingest", "review", "register", "promote")
 
 # The contract that must hold before a stage begins; the pipeline waits for the same ones.
 GATES = {
+    "curator": "validate-clips",
+    "judge": "validate-clips",
     "score": "validate-clips",
     "review": "validate-signals",
     "encode": "validate-selection",
@@ -69,8 +71,8 @@ def render(layout: Layout, head: str) -> str:
 
 
 def parameter_keys(name: str, stage: Stage) -> list[str]:
-    """Keys of the tree that the stage's slice holds; the training stages each have their own under `train`."""
-    fields = [name if field == "train" else field for field in slice_class(stage).model_fields]
+    """Keys of the tree that the stage's slice holds; training stages and scorers each have their own."""
+    fields = [name if field in ("train", "scorer") else field for field in slice_class(stage).model_fields]
     unknown = [field for field in fields if field not in SoundstageConfig.model_fields]
     assert not unknown, f"slice of {name} holds {unknown}, which are no keys of the tree"
     return fields

@@ -90,6 +90,12 @@ def cap_steps(config: SoundstageConfig, max_steps: int) -> SoundstageConfig:
     """The same configuration as a trial: no training takes more than `max_steps` optimizer steps."""
     capped = {
         name: part.model_copy(update={"steps": min(part.steps, max_steps)})
-        for name, part in (("backbone", config.backbone), ("pretrain", config.pretrain), ("finetune", config.finetune))
+        for name, part in (
+            ("curator", config.curator),
+            ("judge", config.judge),
+            ("backbone", config.backbone),
+            ("pretrain", config.pretrain),
+            ("finetune", config.finetune),
+        )
     }
     return config.model_copy(update={"trial": True, **capped})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,9 +28,10 @@ _TRAINING_SUMMARIES = {
 
 def register(app: typer.Typer) -> None:
     """Add the stage commands."""
-    train = typer.Typer(no_args_is_help=True, help="Train the backbone's stand-in, or the adapters.")
+    train = typer.Typer(no_args_is_help=True, help="Train a sync scorer, the backbone's stand-in, or the adapters.")
     for stage, summary in _TRAINING_SUMMARIES.items():
         train.command(stage, help=summary)(_command(stage))
+    train.command("scorer")(scorer)
     app.command("ingest")(ingest)
     for stage, summary in _SUMMARIES.items():
         app.command(stage, help=summary)(_command(stage))
@@ -66,6 +67,33 @@ def validate(
 
     tree, place = resolve(preset, config, overrides, workspace)
     run_current(f"validate-{record}", tree, place, fresh=fresh)
+
+
+def scorer(
+    role: Annotated[
+        Literal["curator", "judge"],
+        typer.Option(
+            help="`curator` learns on split pretrain and scores clips; `judge` learns on its own split."
+        ),
+    ],
+    register_as: Annotated[
+        str | None, typer.Option("--register-as", metavar="NAME", help="Also make it a version of this model.")
+    ] = None,
+    preset: PresetOption = None,
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    workspace: WorkspaceOption = None,
+    fresh: FreshOption = False,
+) -> None:
+    """Train the sync scorer of a role on the workspace's clips, or take the saved one that is configured."""
+    from ..front import run_current
+
+    tree, place = resolve(preset, config, overrides, workspace)
+    execution = run_current(role, tree, place, fresh=fresh)
+    if register_as is not None:
+        from ..tracking.scorers import register_scorer
+
+        print(f"registered: {register_scorer(place, tree.tracking, register_as, execution.record)}")
 
 
 def _command(stage: str) -> Callable[..., None]:

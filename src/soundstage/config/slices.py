@@ -14,6 +14,7 @@ from .tree import (
     RegistryConfig,
     ReviewConfig,
     ScoreConfig,
+    ScorerConfig,
     SelectConfig,
     SoundstageConfig,
     SplitConfig,
@@ -47,6 +48,12 @@ class ValidateSlice(Config):
     """Read by `validate`."""
 
     contracts: ContractsConfig
+
+
+class ScorerSlice(Config):
+    """Read by `curator` and `judge`."""
+
+    scorer: ScorerConfig
 
 
 class ScoreSlice(Config):
@@ -128,6 +135,8 @@ def stage_slice(stage: str, config: SoundstageConfig) -> Config:
         "ingest": IngestSlice(ingest=config.ingest, synth=config.synth if is_synth else None),
         "split": SplitSlice(split=config.split),
         "validate": ValidateSlice(contracts=config.contracts),
+        "curator": ScorerSlice(scorer=config.curator),
+        "judge": ScorerSlice(scorer=config.judge),
         "score": ScoreSlice(score=config.score),
         "review": ReviewSlice(review=config.review, select=config.select, window=config.window),
         "select": SelectSlice(select=config.select, window=config.window),

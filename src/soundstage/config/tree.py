@@ -63,9 +63,15 @@ class SynthConfig(Config):
 class IngestConfig(Config):
     """Where raw videos come from and how a clip is normalised."""
 
-    source: str = Field("synth:", description="`synth:` for the procedural world, else a folder of videos")
+    source: str = Field(
+        "synth:",
+        description="`synth:` for the procedural world; else a folder, a pattern, a table (.csv, .parquet, .jsonl) or "
+        "tars (.tar), on this machine or as an s3://, gs:// or http(s):// URL",
+    )
     min_duration_sec: float = Field(2.2, gt=0, description="shorter sources are rejected `too_short`")
-    span_sec: float = Field(12.0, gt=0, description="longer sources are split into equal spans no longer than this")
+    span_sec: float = Field(
+        12.0, gt=0, description="longer sources are split at their hard cuts, longer shots into equal parts"
+    )
     max_duration_sec: float = Field(600.0, gt=0, description="longer sources are rejected `too_long`")
     max_pixels: int = Field(3840 * 2160, gt=0, description="larger frames are rejected `too_large` before decoding")
     short_side: int = Field(96, ge=16, multiple_of=2, description="normalised clips are scaled down to this short side")
@@ -74,17 +80,33 @@ class IngestConfig(Config):
     workers: int = Field(2, ge=1, description="decoding processes")
     file_timeout_sec: float = Field(120.0, gt=0, description="a file that takes longer is rejected `timeout`")
     worker_memory_gib: float = Field(4.0, gt=0, description="address-space limit of a decoding process above its start")
+    max_fetch_gib: float = Field(4.0, gt=0, description="larger remote files and tar members are rejected `too_large`")
+    fetch_timeout_sec: float = Field(300.0, gt=0, description="remote files that take longer are `unreachable`")
+    fetch_attempts: int = Field(3, ge=1, le=10, description="tries at a remote file before it is `unreachable`")
     licence: str = Field("unknown", description="licence recorded when the source states none")
 
 
 class SplitConfig(Config):
-    """Shares of groups; groups (source videos), never clips, are assigned."""
+    """Groups (source videos and their near-duplicates), never clips, are assigned to splits, by shares of groups."""
 
     seed: int = 11
     judge: Share = Field(0.0, description="groups set aside for the judge scorer")
     validation: Share = Field(0.06, description="held-out loss and sample videos")
     test: Share = Field(0.17, description="evaluation only")
     open_classes: tuple[str, ...] = Field((), description="labels held out entirely, as split open_class_test")
+    near_duplicates: bool = Field(
+        True, description="find near-duplicates: they share a group, and all but one of them are named in duplicate_of"
+    )
+    max_audio_bit_error: Share = Field(
+        0.25, description="share of sound fingerprint bits that may differ between copies; unrelated sound has 0.5"
+    )
+    max_video_bit_error: Share = Field(
+        0.15, description="share of sure picture fingerprint bits that may differ between copies; unrelated have 0.5"
+    )
+    min_overlap: Share = Field(0.5, gt=0, description="common span of copies, as a share of the shorter clip")
+    min_motion_correlation: Share = Field(
+        0.9, description="agreement of motion over time where sound cannot tell: both silent, one silent, or dubbed"
+    )
 
     @model_validator(mode="after")
     def _some_remain(self) -> SplitConfig:
@@ -130,6 +152,9 @@ class ScoreConfig(Config):
     frame_size: int = Field(48, ge=16, description="short side of the grey frames signals see")
     max_offset_sec: float = Field(1.2, gt=0, description="offsets searched on both sides")
     workers: int = Field(2, ge=1, description="scoring processes")
+    min_scorer_auc: Share = Field(
+        0.7, description="a curator that tells true from shifted sound worse than this (AUC) scores nothing"
+    )
 
 
 class ScorerConfig(Config):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,11 +20,14 @@ from ..media.decode import DecodedClip, decode_clip
 from ..stages.execute import Inputs, Outcome, Work
 from ..stages.progress import track
 from . import signals
+from .learned import Curator, choose_curator
 
 SIGNAL_VERSION = "2"
 """Changes when a signal's meaning does: rows of two versions are never compared."""
 
 _CHUNK = 4
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,21 @@ def run(config: ScoreSlice, inputs: Inputs, work: Work) -> Outcome:
     """
     clips = read_table(work.workspace.output(inputs["clips"], "clips.parquet"), CLIPS)
     tasks = [_Task(row["clip_id"], work.workspace.resolve(row["media_uri"]), row["num_frames"]) for row in clips]
-    rows = list(track(_score_all(tasks, config.score), "score", total=len(tasks), unit="clip"))
+    curator, said = choose_curator(inputs["curator"], work.workspace, config.score.min_scorer_auc)
+    log.info("%s", said)
+    rows = list(track(_score_all(tasks, config.score, curator), "score", total=len(tasks), unit="clip"))
     count = write_table(work.out / "signals.parquet", SIGNALS, rows, sort_by=["clip_id"])
     measured = sum(row["av_correlation"] is not None for row in rows)
-    return Outcome(counts={"clips": len(clips), "signals": count, "sync_measured": measured})
+    learned = sum(row["sync_score"] is not None for row in rows)
+    return Outcome(
+        counts={"clips": len(clips), "signals": count, "sync_measured": measured, "sync_learned": learned},
+        notes={"curator": said},
+    )
 
 
-def _score_all(tasks: Sequence[_Task], config: ScoreConfig) -> Iterator[dict[str, Any]]:
+def _score_all(tasks: Sequence[_Task], config: ScoreConfig, curator: Curator | None) -> Iterator[dict[str, Any]]:
     """Rows in the order of `tasks`, whatever the number of processes."""
-    score = partial(_score_one, config)
+    score = partial(_score_one, config, curator)
     if config.workers == 1 or len(tasks) == 1:
         yield from map(score, tasks)
         return
@@ -65,7 +75,7 @@ def _score_all(tasks: Sequence[_Task], config: ScoreConfig) -> Iterator[dict[str
         pool.shutdown(cancel_futures=True)
 
 
-def _score_one(config: ScoreConfig, task: _Task) -> dict[str, Any]:
+def _score_one(config: ScoreConfig, curator: Curator | None, task: _Task) -> dict[str, Any]:
     try:
         clip = decode_clip(task.path, config.frame_size, "gray")
     except DataError as error:
@@ -75,7 +85,7 @@ def _score_one(config: ScoreConfig, task: _Task) -> dict[str, Any]:
             f"clip {task.clip_id}: {task.path} holds {len(clip.frames)} frames, its record says {task.num_frames}; "
             "the media file was changed: delete it and rerun `soundstage ingest`"
         )
-    measured = measure(clip, config.max_offset_sec)
+    measured = measure(clip, config.max_offset_sec) | (curator.columns(clip) if curator else {})
     # Signals that nothing was configured for are null, and never a made-up number.
     return dict.fromkeys(SIGNALS.names) | {"clip_id": task.clip_id, "signal_version": SIGNAL_VERSION, **measured}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 from ..stages.files import atomic_path
+from .batches import check_columns, iterate_record, open_record
 
 SCHEMA_VERSION = "2"
 
@@ -25,6 +26,11 @@ RejectReason = Literal[
     "exact_duplicate",
     "timeout",
     "crashed",  # the decoding process died on it
+    "missing",  # a table names it, and it is not there
+    "unreachable",  # its store or server does not give it
+    "unsafe_name",  # its name leads out of the table's folder, or is an address of a kind that is not read
+    "no_caption",  # nothing says what it shows: neither caption nor label
+    "bad_span",  # a table wants a part that the source does not have
 ]
 REJECT_REASONS: tuple[str, ...] = RejectReason.__args__  # type: ignore[attr-defined]
 
@@ -34,7 +40,7 @@ SPLITS: tuple[str, ...] = Split.__args__  # type: ignore[attr-defined]
 Use = Literal["pretrain", "finetune", "validation", "test", "open_class_test", "dropped"]
 USES: tuple[str, ...] = Use.__args__  # type: ignore[attr-defined]
 
-Verdict = Literal["keep", "drop"]
+Verdict = Literal["keep", "drop", "shift"]
 VERDICTS: tuple[str, ...] = Verdict.__args__  # type: ignore[attr-defined]
 
 
@@ -121,6 +127,7 @@ REVIEWS = _schema(
     ("reviewer", _S, False),
     ("seconds_spent", _F, False),
     ("at", _S, False),  # ISO 8601, UTC
+    ("audio_shift_sec", _F, True),  # of `shift`: keep with this added to audio time; null for other verdicts
 )
 
 SELECTION = _schema(
@@ -144,14 +151,18 @@ SHARD_SAMPLES = _schema(
     ("size", _I, False),  # to the end of its last block, bytes
 )
 
+SCORER_GROUPS = _schema(
+    ("group", _S, False),  # a group of clips that a sync scorer was trained on
+)
+
 TRUTH = _schema(
     ("source_uri", _S, False),
     ("label", _S, False),
-    ("defect", _S, False),  # none | silent | still | cut | duplicate | shifted | swapped | too_short | broken
+    ("defect", _S, False),  # none, or one of config.tree.Defect
     ("audio_shift_sec", _F, False),  # how late the sound is against the picture
     ("event_times_sec", _S, False),  # JSON list, in the picture
     ("original", _S, False),  # source_uri of what a (near-)duplicate copies; else empty
-    ("offset_identifiable", _B, False),  # events and sound fit at one offset only
+    ("offset_identifiable", _B, False),  # events and sound fit at one offset only: synth.events.is_offset_identifiable
 )
 
 
@@ -180,18 +191,19 @@ def write_arrow(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    """Read rows, checking that the file has exactly the columns of `schema`.
+    """Read all rows, checking that the file has exactly the columns of `schema`, with their types.
 
     Raises:
-        DataError: not Parquet, or other columns than expected.
+        DataError: not Parquet, or columns other than expected or of another type.
     """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}; rerun the stage that writes it") from error
-    if table.schema.names != schema.names:
-        missing = sorted(set(schema.names) - set(table.schema.names))
-        extra = sorted(set(table.schema.names) - set(schema.names))
-        raise DataError(f"{path}: missing columns {missing}, unknown columns {extra}; expected {schema.names}")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return [row for batch in read_batches(path, schema) for row in batch.to_pylist()]
+
+
+def read_batches(path: Path, schema: pa.Schema, rows: int = 10_000) -> Iterator[pa.Table]:
+    """Read a record in tables of `rows` rows, the last one with the rest, so that one at a time is in memory.
+
+    Raises:
+        DataError: not Parquet, or columns other than expected or of another type.
+    """
+    check_columns(path, open_record(path).schema_arrow, schema)
+    yield from iterate_record(path, rows)

@@ -15,6 +15,7 @@ from ..models.animate import Animator
 from ..models.sampling import Guidance
 from ..stages import Inputs, Outcome, Progress, Work
 from ..stages.files import write_json
+from .judge import Judge, open_judge
 from .metrics.motion import motion_correlation
 from .protocol import ARMS, Arm, TestWindow, heard, load_windows
 from .samples import write_samples
@@ -48,16 +49,57 @@ def run(config: EvaluateSlice, inputs: Inputs, work: Work) -> Outcome:
         name: [motion_correlation(video, item.frames) for video, item in zip(made, windows, strict=True)]
         for name, made in videos.items()
     }
+    judge, unjudged = _judge(config, inputs, work)
     result = _result(config, windows, scores)
+    if judge is not None and windows:
+        result["judge"] = _judged(judge, config, windows, videos, sounds)
     write_json(work.out / "evaluation.json", result)
     _write_scores(work.out / "scores.parquet", windows, scores)
     _show(config, work, windows, videos, sounds, scores)
+    notes = {} if windows else {"evaluation": "no test clip survived selection: nothing was measured"}
     means = {f"motion_corr_{name}": entry["mean"] for name, entry in result["metrics"]["motion_corr"].items()}
     return Outcome(
         counts={"clips": len(windows), "without_motion": result["without_motion"]},
         metrics={name: value for name, value in means.items() if value is not None},
-        notes={} if windows else {"evaluation": "no test clip survived selection: nothing was measured"},
+        notes=notes | ({"judge": unjudged} if unjudged else {}),
     )
+
+
+def _judge(config: EvaluateSlice, inputs: Inputs, work: Work) -> tuple[Judge | None, str]:
+    clips = read_table(work.workspace.output(inputs["clips"], "clips.parquet"), CLIPS)
+    selection = read_table(work.workspace.output(inputs["selection"], "selection.parquet"), SELECTION)
+    models = [inputs[name] for name in ("backbone", "pretrain", "finetune")]
+    return open_judge(inputs["judge"], models, clips, selection, work.workspace, config.window)
+
+
+def _judged(
+    judge: Judge,
+    config: EvaluateSlice,
+    windows: list[TestWindow],
+    videos: dict[str, NDArray[np.uint8]],
+    sounds: dict[str, NDArray[np.float32] | None],
+) -> dict[str, Any]:
+    """What the judge says of each condition with the sound it heard, and of the true clips: means with intervals.
+
+    `sync_score` is its log odds as placed; `abs_offset_sec` the distance of its best offset from none. Figures of two
+    judges are never compared, so they stand under the judge's name.
+    """
+    rate, resamples = config.model.audio.sample_rate, config.evaluate.bootstrap_samples
+    true_sounds = np.stack([window.sound for window in windows])
+    pairs = {"truth": (np.stack([window.frames for window in windows]), true_sounds)}
+    for name, video in videos.items():
+        heard_there = sounds[name]
+        # Without audio layers nothing is heard: the true sound is what the video would be shown with.
+        pairs[name] = (video, true_sounds if heard_there is None else heard_there)
+    conditions = {}
+    for name, (video, sound) in pairs.items():
+        found = [item for item in judge.estimates(video, sound, rate) if item is not None]
+        conditions[name] = {
+            "sync_score": mean_interval([item.sync_score for item in found], resamples).as_dict(),
+            "abs_offset_sec": mean_interval([abs(item.sync_offset_sec) for item in found], resamples).as_dict(),
+            "unjudged": len(windows) - len(found),
+        }
+    return {"name": judge.name, "conditions": conditions}
 
 
 def _arms(inputs: Inputs, clips: int) -> list[Arm]:

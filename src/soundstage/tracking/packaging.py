@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -66,6 +67,19 @@ def requirements() -> list[str]:
 
 def save_version(target: Path, parts: ModelParts, evaluate: EvaluateConfig, mlflow_model: Model) -> None:
     """Write a version's files to the new folder `target`."""
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / REFERENCE_FILE
+        parts.reference.save(reference)
+        artifacts = {ADAPTER_FOLDER: parts.adapter, "backbone_reference": reference, "evaluation": parts.evaluation}
+        if parts.reference.pretrained is None:
+            artifacts[BACKBONE_FOLDER] = parts.backbone
+        save_pyfunc(target, "serving.py", artifacts, signature(evaluate), mlflow_model)
+
+
+def save_pyfunc(
+    target: Path, code: str, artifacts: Mapping[str, Path], signature: ModelSignature, mlflow_model: Model
+) -> None:
+    """Write MLflow's layout around `artifacts`, with the model's `code` (a file of this room) and our package."""
     import mlflow.pyfunc
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -73,17 +87,12 @@ def save_version(target: Path, parts: ModelParts, evaluate: EvaluateConfig, mlfl
         warnings.simplefilter("ignore", UserWarning)
         package = Path(folder) / DISTRIBUTION
         shutil.copytree(_PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-        reference = Path(folder) / REFERENCE_FILE
-        parts.reference.save(reference)
-        artifacts = {ADAPTER_FOLDER: parts.adapter, "backbone_reference": reference, "evaluation": parts.evaluation}
-        if parts.reference.pretrained is None:
-            artifacts[BACKBONE_FOLDER] = parts.backbone
         mlflow.pyfunc.save_model(
             str(target),
             mlflow_model=mlflow_model,
-            python_model=str(Path(__file__).with_name("serving.py")),
+            python_model=str(Path(__file__).with_name(code)),
             code_paths=[str(package)],
             artifacts={name: str(path) for name, path in artifacts.items()},
-            signature=signature(evaluate),
+            signature=signature,
             pip_requirements=requirements(),
         )

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config.slices import RegisterSlice
-from ..errors import ConfigError, DataError
+from ..errors import DataError
 from ..stages import Outcome, Work, Workspace, code_version
 from ..stages.execute import Inputs
 from ..stages.files import write_json
-from .door import MetricSample, Place, as_current, open_place
+from .door import open_place
 from .folders import ADAPTER_CONFIG_FILE, ADAPTER_FOLDER, BACKBONE_FOLDER, DESCRIPTION_FILE, BackboneReference
-from .lineage import IDENTITY, Candidate, describe_candidate, numeric_leaves, summary_line
+from .lineage import Candidate, describe_candidate, numeric_leaves, summary_line
 from .packaging import ModelParts, save_version
-from .provenance import PREFIX, code_tags
-from .registry import CANDIDATE, RegisteredVersion, find_model, list_versions, registry_lock, version_folder
+from .provenance import PREFIX
+from .registry import CANDIDATE, RegisteredVersion, list_versions, registry_lock
+from .versions import NewVersion, create_version, known_version, run_for
+
+if TYPE_CHECKING:
+    from mlflow.models import Model
 
 SERVING_MODULE = "soundstage.tracking.serving"
 
@@ -35,11 +35,11 @@ def run(config: RegisterSlice, inputs: Inputs, work: Work) -> Outcome:
     parts = _parts(config, inputs, work.workspace)
     name = config.registry.name
     with registry_lock(work.workspace):
-        version, note = _known_version(work.workspace, place, name, candidate.identity)
+        version, note = known_version(work.workspace, place, name, candidate.identity)
         created = version is None
         if version is None:
-            with _run_of(place, work) as run_id:
-                version = _create(place, config, candidate, parts, run_id)
+            with run_for(place, work.tracker.run_id, "register") as run_id:
+                version = create_version(place, _new_version(config, candidate, parts), run_id)
         place.client.set_registered_model_alias(name, CANDIDATE, version)
         current = next(item for item in list_versions(place, name) if item.version == version)
     write_json(work.out / "model.json", _model(config, candidate, current))
@@ -79,77 +79,18 @@ def _parts(config: RegisterSlice, inputs: Inputs, workspace: Workspace) -> Model
     return ModelParts(adapter_file.parent, backbone_file.parent, reference, evaluation)
 
 
-def _known_version(workspace: Workspace, place: Place, name: str, identity: str) -> tuple[str | None, str]:
-    """The newest version that holds this very model, and what to note of it."""
-    for version in list_versions(place, name):
-        if version.tags.get(IDENTITY) == identity:
-            try:
-                version_folder(workspace, place, name, version.version)
-            except ConfigError:
-                return None, f"version {version.version} is this model too, but its files are gone: registered anew"
-            return version.version, f"version {version.version} is this very model: reused, none created"
-    return None, ""
-
-
-@contextmanager
-def _run_of(place: Place, work: Work) -> Iterator[str]:
-    """The run that the version belongs to: the stage's own, or one made for it when nothing follows the stage."""
-    if work.tracker.run_id is not None:
-        yield work.tracker.run_id
-        return
-    run_id = place.client.create_run(place.experiment_id, tags=code_tags(), run_name="register").info.run_id
-    status = "FAILED"
-    try:
-        yield run_id
-        status = "FINISHED"
-    finally:
-        place.client.set_terminated(run_id, status)
-
-
-def _create(place: Place, config: RegisterSlice, candidate: Candidate, parts: ModelParts, run_id: str) -> str:
-    """Log the model with its metrics and make a version of it; returns the version."""
-    from mlflow.entities import LoggedModelOutput
-
-    name = config.registry.name
-    logged = place.client.create_logged_model(
-        place.experiment_id, name=name, source_run_id=run_id, tags={IDENTITY: candidate.identity}
-    )
-    status = "FAILED"
-    try:
-        _log_files(place, logged, run_id, parts, config)
-        status = "READY"
-    finally:
-        place.client.finalize_logged_model(logged.model_id, status)
-    place.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    now = int(time.time() * 1000)
+def _new_version(config: RegisterSlice, candidate: Candidate, parts: ModelParts) -> NewVersion:
     measured = {name: candidate.evaluation.get(name, {}) for name in ("metrics", "paired")}
-    leaves = numeric_leaves(measured["metrics"]) | numeric_leaves(measured["paired"], "paired.")
-    samples = [MetricSample(key, value, now, 0) for key, value in leaves.items()]
-    place.log_metrics(run_id, samples, model_id=logged.model_id)
-    if find_model(place, name) is None:
-        place.client.create_registered_model(name, description="Animates a picture in time with a sound.")
-    with as_current(place):
-        version = place.client.create_model_version(
-            name,
-            source=f"models:/{logged.model_id}",
-            run_id=run_id,
-            tags={**code_tags(), **candidate.tags},
-            description=summary_line(candidate),
-            model_id=logged.model_id,
-        )
-    return str(version.version)
 
-
-def _log_files(place: Place, logged: Any, run_id: str, parts: ModelParts, config: RegisterSlice) -> None:
-    from mlflow.models import Model
-
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "model"
-        described = Model(
-            artifact_path=logged.artifact_location,
-            model_uuid=logged.model_id,
-            run_id=run_id,
-            model_id=logged.model_id,
-        )
+    def write(target: Path, described: Model) -> None:
         save_version(target, parts, config.evaluate, described)
-        place.client.log_model_artifacts(logged.model_id, str(target))
+
+    return NewVersion(
+        name=config.registry.name,
+        identity=candidate.identity,
+        tags=candidate.tags,
+        metrics=numeric_leaves(measured["metrics"]) | numeric_leaves(measured["paired"], "paired."),
+        description=summary_line(candidate),
+        of_model="Animates a picture in time with a sound.",
+        write=write,
+    )

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from pipelines.compile import PIPELINE, ROOT, generated, training_yaml
+from pipelines.plan import OUTSIDE
 from soundstage.catalog import STAGES
 from soundstage.commands.dvc_file import GATES
 
@@ -70,8 +71,7 @@ def test_each_task_gets_the_parameters_named_after_its_stage(compiled):
     for name, task in compiled["root"]["dag"]["tasks"].items():
         prefix = STAGES[name].slice_name or name
         parameters = {key: value["componentInputParameter"] for key, value in task["inputs"]["parameters"].items()}
-        outside = {"ingest": "ingest_listing", "review": "review_ledger"}
         expected = {"config": f"{prefix}_config", "code_version": f"{prefix}_code"}
-        if name in outside:
-            expected["inputs_digest"] = outside[name]
+        if name in OUTSIDE:
+            expected["inputs_digest"] = OUTSIDE[name]
         assert parameters == expected

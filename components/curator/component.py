@@ -1,0 +1,20 @@
+"""Component `curator`: train the sync scorer of that role, or take a saved one."""
+
+from kfp import dsl
+
+from components.base import soundstage_component
+
+
+@soundstage_component
+def curator(
+    config: str,
+    code_version: str,
+    inputs_digest: str,
+    clips: dsl.Input[dsl.Artifact],
+    record: dsl.Output[dsl.Artifact],
+) -> None:
+    """Train the sync scorer of role `curator`, or take a saved one."""
+    from soundstage.front import run_component
+
+    inputs = {"clips": clips.path}
+    record.metadata.update(run_component("curator", config, code_version, inputs, record.path, inputs_digest))
