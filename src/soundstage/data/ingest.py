@@ -1,7 +1,8 @@
 """Ingestion: every source becomes normalised clips or rejects with a reason, and none is lost.
 
-Decoding happens in processes of their own, one source at a time: a file that is broken, hostile or endless costs that
-file. Sources with equal bytes are decoded once; the first by name keeps the clips.
+Fetching and decoding happen in processes of their own, one source at a time: a file that is broken, hostile or endless
+costs that file. Work is kept as it is done, source by source, so that a run killed at any moment goes on where it was,
+and a source that was added costs that source alone.
 """
 
 from __future__ import annotations
@@ -10,10 +11,8 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from ..config.slices import IngestSlice
 from ..config.tree import IngestConfig
@@ -22,30 +21,34 @@ from ..media.isolation import WorkerFailure, run_isolated
 from ..media.normalise import NormaliseSettings
 from ..media.probe import Limits
 from ..stages.execute import Inputs, Outcome, Work
-from ..stages.files import sha256_file, sha256_text
+from ..stages.files import sha256_text
 from ..stages.fingerprint import code_version
-from ..stages.progress import Progress, track
-from ..stages.workspace import Workspace
-from .normalised import SourceResult, SourceTask, StoredClip, media_path, store_source
-from .records import CLIPS, REJECT_REASONS, REJECTS, write_table
-from .sources import Annotation, SourceFile, is_synth, list_sources, read_annotations, resolve_source
+from ..stages.progress import Progress
+from .fetching import FetchLimits, scratch_of
+from .hash_cache import HashCache, Signature, settled_signature
+from .ingest_rows import Ledger
+from .normalised import SourceResult, SourceTask, StoreSettings, recall, store_source
+from .records import CLIPS, REJECTS, write_table
+from .sources.item import LocalFile, Location, Range, RemoteFile, SourceItem, TarMember
+from .sources.listing import TRUTH_FILE, Listing, list_items
 
-TRUTH_FILE = "truth.parquet"
 _NORMALISE_MODULE = "soundstage.media.normalise"
-_EXAMPLES = 3
+_PLANNING_MODULE = "soundstage.data.ranges"
+_PASSING = ("missing", "unreachable", "timeout", "crashed")
+_GIB = 2**30
 
 log = logging.getLogger(__name__)
 
-Row = Mapping[str, Any]
 SourceWorker = Callable[[SourceTask], SourceResult]
 
 
 @dataclass(frozen=True)
-class _Found:
-    """One source with the hash of its bytes; empty when it has none."""
+class _Source:
+    """A file and the parts of it that are wanted."""
 
-    source: SourceFile
-    sha256: str
+    uri: str
+    location: Location
+    ranges: tuple[Range, ...]
 
 
 def run(config: IngestSlice, inputs: Inputs, work: Work, worker: SourceWorker = store_source) -> Outcome:  # noqa: ARG001
@@ -54,27 +57,36 @@ def run(config: IngestSlice, inputs: Inputs, work: Work, worker: SourceWorker = 
     `worker` does the work on one source in another process.
 
     Raises:
-        DataError: no source, an unusable `sources.csv`, or every source rejected.
+        DataError: no source, an unusable table, or every source rejected.
     """
-    folder = resolve_source(config, work.workspace)
-    sources = list_sources(folder, work.workspace)
-    annotations = read_annotations(folder, sources, config.ingest.licence)
-    found = [_Found(item, _sha256(item)) for item in track(sources, "hash sources", len(sources), "file")]
-    store = work.workspace.media / normalisation_fingerprint(config.ingest)
-    results = _process(found, config.ingest, store, worker)
-    clips, rejects = _rows(found, results, annotations, config.ingest, store, work.workspace)
-    counts = _counts(found, clips, rejects)
-    if not clips:
-        raise DataError(_all_rejected(folder, rejects))
-    write_table(work.out / "clips.parquet", CLIPS, clips, sort_by=["clip_id"])
-    write_table(work.out / "rejects.parquet", REJECTS, rejects, sort_by=["source_uri", "start_us"])
-    if is_synth(config):
-        shutil.copyfile(folder / TRUTH_FILE, work.out / TRUTH_FILE)
-    encoded = sum(result.encoded for result in results.values())
-    log.info("%d clips, %d of them newly encoded, %d rejects", len(clips), encoded, len(rejects))
+    listing = list_items(config, work.workspace)
+    settings = _settings(config.ingest, work)
+    results, encoded = _results(listing.items, config.ingest, settings, HashCache.open(work.workspace), worker)
+    ledger = Ledger(config.ingest, settings.store, work.workspace)
+    places: Counter[str] = Counter()
+    for item in listing.items:
+        ledger.add(item, results[item.uri] if item.location else None, places[item.uri])
+        places[item.uri] += item.location is not None
+    return _written(ledger, listing, encoded, work)
+
+
+def _written(ledger: Ledger, listing: Listing, encoded: int, work: Work) -> Outcome:
+    counts = ledger.counts()
+    if not ledger.clips:
+        raise DataError(ledger.all_rejected(listing.origin))
+    write_table(work.out / "clips.parquet", CLIPS, ledger.clips, sort_by=["clip_id"])
+    write_table(
+        work.out / "rejects.parquet", REJECTS, ledger.rejects, sort_by=["source_uri", "start_us", "duration_us"]
+    )
+    if listing.truth:
+        shutil.copyfile(listing.truth, work.out / TRUTH_FILE)
+    log.info("%d clips, %d of them newly encoded, %d rejects", counts["clips"], encoded, counts["rejects"])
+    passing = {reason: counts[f"reject_{reason}"] for reason in _PASSING if f"reject_{reason}" in counts}
+    if passing:
+        log.warning("rejects that another try may save (run again with --no-cache): %s", json.dumps(passing))
     # Not a count of the record: how much was in the store before must not change what a stage's record says.
     work.tracker.log_metrics({"clips_encoded": float(encoded)})
-    return Outcome(counts=counts, metrics={"clip_seconds": sum(row["duration_us"] for row in clips) / 1e6})
+    return Outcome(counts=counts, metrics={"clip_seconds": sum(row["duration_us"] for row in ledger.clips) / 1e6})
 
 
 def normalisation_fingerprint(config: IngestConfig) -> str:
@@ -83,136 +95,103 @@ def normalisation_fingerprint(config: IngestConfig) -> str:
     return sha256_text(json.dumps([settings, code_version(_NORMALISE_MODULE)]))[:16]
 
 
-def _sha256(source: SourceFile) -> str:
-    return "" if source.oddity else sha256_file(source.path)
-
-
-def _process(
-    found: Sequence[_Found], config: IngestConfig, store: Path, worker: SourceWorker
-) -> dict[str, SourceResult]:
-    """What became of each distinct content, by its hash."""
-    first = {item.sha256: item.source for item in reversed(found) if item.sha256}
-    limits = Limits(config.min_duration_sec, config.max_duration_sec, config.max_pixels)
-    settings = NormaliseSettings(config.short_side, config.fps, config.sample_rate)
-    tasks = [
-        SourceTask(source.path, sha256, store, limits, config.span_sec, settings)
-        for sha256, source in sorted(first.items(), key=lambda item: item[1].uri)
-    ]
-    results: dict[str, SourceResult] = {}
-    with Progress("ingest", len(tasks), "file") as progress:
-        for index, outcome in run_isolated(
-            worker,
-            tasks,
-            workers=config.workers,
-            timeout_sec=config.file_timeout_sec,
-            memory_gib=config.worker_memory_gib,
-        ):
-            if isinstance(outcome, WorkerFailure):
-                outcome = _failed(outcome, store)
-            results[tasks[index].source_sha256] = outcome
-            progress.advance(note=tasks[index].path.name)
-    return results
-
-
-def _failed(failure: WorkerFailure, store: Path) -> SourceResult:
-    # The process had no chance to remove what it was writing.
-    for leftover in store.glob(f"*/.*.{failure.pid}.tmp"):
-        leftover.unlink()
-    return SourceResult(reason=failure.reason, detail=failure.detail)
-
-
-def _rows(
-    found: Sequence[_Found],
-    results: Mapping[str, SourceResult],
-    annotations: Mapping[str, Annotation],
-    config: IngestConfig,
-    store: Path,
-    workspace: Workspace,
-) -> tuple[list[Row], list[Row]]:
-    """Clip and reject rows of all sources; of equal sources the first by name keeps the clips."""
-    clips: list[Row] = []
-    rejects: list[Row] = []
-    kept: set[str] = set()
-    for item in found:
-        uri = item.source.uri
-        result = results[item.sha256] if item.sha256 else SourceResult(reason="not_media", detail=item.source.oddity)
-        if not result.clips:
-            rejects.append(_reject(uri, 0, 0, result.reason, result.detail))
-        elif item.sha256 in kept:
-            rejects.extend(
-                _reject(uri, clip.start_us, clip.duration_us, "exact_duplicate", f"same bytes as clip {clip.clip_id}")
-                for clip in result.clips
-            )
-        else:
-            kept.add(item.sha256)
-            uris = (workspace.relative(media_path(store, clip.clip_id)) for clip in result.clips)
-            clips.extend(
-                _clip(item, clip, media_uri, annotations[uri], config)
-                for clip, media_uri in zip(result.clips, uris, strict=True)
-            )
-    return clips, rejects
-
-
-def _reject(uri: str, start_us: int, duration_us: int, reason: str, detail: str) -> Row:
-    assert reason in REJECT_REASONS, reason
-    return {"source_uri": uri, "start_us": start_us, "duration_us": duration_us, "reason": reason, "detail": detail}
-
-
-def _clip(item: _Found, clip: StoredClip, media_uri: str, annotation: Annotation, config: IngestConfig) -> Row:
-    return {
-        "clip_id": clip.clip_id,
-        "source_uri": item.source.uri,
-        "source_sha256": item.sha256,
-        "start_us": clip.start_us,
-        "duration_us": clip.duration_us,
-        "fps_num": config.fps,
-        "fps_den": 1,
-        "num_frames": clip.num_frames,
-        "width": clip.width,
-        "height": clip.height,
-        "sample_rate": config.sample_rate,
-        "channels": clip.channels,
-        "video_codec": clip.video_codec,
-        "audio_codec": clip.audio_codec,
-        "caption": annotation.caption,
-        "caption_from": annotation.caption_from,
-        "label": annotation.label,
-        "licence": annotation.licence,
-        "provenance": annotation.provenance,
-        "media_sha256": clip.media_sha256,
-        "media_uri": media_uri,
-        "group": "",
-        "split": "",
-        "duplicate_of": "",
-    }
-
-
-def _counts(found: Sequence[_Found], clips: Sequence[Row], rejects: Sequence[Row]) -> dict[str, int]:
-    """Counts of the record, after checking that each source is a clip's or a reject's, and none is both."""
-    with_clips = {row["source_uri"] for row in clips}
-    without = {row["source_uri"] for row in rejects}
-    assert not with_clips & without, "a source was kept and rejected"
-    assert with_clips | without == {item.source.uri for item in found}, "a source was lost"
-    reasons = Counter(row["reason"] for row in rejects)
-    return {
-        "sources": len(found),
-        "sources_kept": len(with_clips),
-        "sources_rejected": len(without),
-        "clips": len(clips),
-        "rejects": len(rejects),
-        **{f"reject_{reason}": reasons[reason] for reason in sorted(reasons)},
-    }
-
-
-def _all_rejected(folder: Path, rejects: Sequence[Row]) -> str:
-    reasons = Counter(row["reason"] for row in rejects)
-    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-    return (
-        f"all {len(rejects)} sources of {folder} are rejected ({counts}); expected at least one usable video. "
-        f"The first ones:\n  {chr(10).join(_examples(rejects))}"
+def _settings(config: IngestConfig, work: Work) -> StoreSettings:
+    scratch = work.scratch / "sources"
+    # What a killed run had fetched.
+    shutil.rmtree(scratch, ignore_errors=True)
+    max_bytes = int(config.max_fetch_gib * _GIB)
+    return StoreSettings(
+        store=work.workspace.media / normalisation_fingerprint(config),
+        limits=Limits(config.min_duration_sec, config.max_duration_sec, config.max_pixels),
+        span_sec=config.span_sec,
+        normalise=NormaliseSettings(config.short_side, config.fps, config.sample_rate),
+        fetch=FetchLimits(scratch, max_bytes, config.fetch_timeout_sec, config.fetch_attempts),
+        planning=code_version(_PLANNING_MODULE),
     )
 
 
-def _examples(rejects: Sequence[Row]) -> Iterator[str]:
-    for row in rejects[:_EXAMPLES]:
-        yield f"{row['source_uri']}: {row['reason']}: {row['detail']}"
+def _sources(items: Iterable[SourceItem]) -> list[_Source]:
+    """The distinct files of the items, in canonical order, each with its wanted ranges in order."""
+    found: dict[str, tuple[Location, list[Range]]] = {}
+    for item in items:
+        if item.location is not None:
+            found.setdefault(item.uri, (item.location, []))[1].append(item.range)
+    return [_Source(uri, location, tuple(ranges)) for uri, (location, ranges) in found.items()]
+
+
+def _results(
+    items: Sequence[SourceItem], config: IngestConfig, settings: StoreSettings, cache: HashCache, worker: SourceWorker
+) -> tuple[dict[str, SourceResult], int]:
+    """What became of each source, by its uri; and how many clips were encoded for it."""
+    sources = _sources(items)
+    cache.hash_local([one.location.path for one in sources if isinstance(one.location, LocalFile)], config.workers)
+    results: dict[str, SourceResult] = {}
+    tasks: dict[tuple[str, ...], tuple[SourceTask, list[str]]] = {}
+    for source in sources:
+        sha256 = _known_hash(source.location, cache)
+        known = recall(sha256, source.ranges, settings, cache.sha256_of_file) if sha256 else None
+        if known is not None:
+            results[source.uri] = known
+            continue
+        # Equal bytes are decoded once.
+        key = (sha256, str(source.ranges)) if sha256 else (source.uri,)
+        task = SourceTask(source.uri, source.location, sha256, source.ranges, settings)
+        tasks.setdefault(key, (task, []))[1].append(source.uri)
+    encoded = 0
+    for task, uris, result in _work(list(tasks.values()), config, settings, worker):
+        _learn(task, result, cache)
+        results |= dict.fromkeys(uris, result)
+        encoded += result.encoded
+    return results, encoded
+
+
+def _work(
+    tasks: Sequence[tuple[SourceTask, list[str]]], config: IngestConfig, settings: StoreSettings, worker: SourceWorker
+) -> Iterable[tuple[SourceTask, list[str], SourceResult]]:
+    is_remote = any(not isinstance(task.location, LocalFile) for task, _ in tasks)
+    with Progress("ingest", len(tasks), "file") as progress:
+        for index, outcome in run_isolated(
+            worker,
+            [task for task, _ in tasks],
+            workers=config.workers,
+            timeout_sec=config.file_timeout_sec + (config.fetch_timeout_sec if is_remote else 0.0),
+            memory_gib=config.worker_memory_gib,
+        ):
+            task, uris = tasks[index]
+            yield task, uris, _failed(outcome, settings) if isinstance(outcome, WorkerFailure) else outcome
+            progress.advance(note=task.uri)
+
+
+def _failed(failure: WorkerFailure, settings: StoreSettings) -> SourceResult:
+    # The process had no chance to remove what it was writing.
+    for leftover in settings.store.rglob(f".*.{failure.pid}.tmp"):
+        leftover.unlink()
+    shutil.rmtree(scratch_of(settings.fetch.scratch, failure.pid), ignore_errors=True)
+    return SourceResult(reason=failure.reason, detail=failure.detail)
+
+
+def _version_of(location: Location) -> tuple[str, Signature] | None:
+    """Key and signature under which the hash of a remote file or a tar's member is remembered, None when it cannot."""
+    match location:
+        case RemoteFile(url, size, token) if token:
+            return url, [size if size is not None else -1, token]
+        case TarMember(RemoteFile() as tar, offset, size):
+            whole = _version_of(tar)
+            return (f"{whole[0]}#{offset}+{size}", whole[1]) if whole else None
+        case TarMember(LocalFile(path), offset, size):
+            signature = settled_signature(path)
+            return (f"{path}#{offset}+{size}", signature) if signature else None
+    return None
+
+
+def _known_hash(location: Location, cache: HashCache) -> str:
+    if isinstance(location, LocalFile):
+        return cache.sha256_of_file(location.path)
+    version = _version_of(location)
+    return cache.get(*version) if version else ""
+
+
+def _learn(task: SourceTask, result: SourceResult, cache: HashCache) -> None:
+    version = _version_of(task.location)
+    if version and result.sha256 and not task.sha256:
+        cache.put(*version, result.sha256)

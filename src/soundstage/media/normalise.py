@@ -1,27 +1,39 @@
 """From a source as it comes to clips as training wants them: constant frame rate, one size rule, mono sound in time.
 
 Pictures and sound are placed by their time stamps alone, never by counting: variable frame rates, late or broken
-sound and clocks that start anywhere come out right. The picture is not deinterlaced and mirroring is not undone.
+sound and clocks that start anywhere come out right. Pictures of high dynamic range (PQ, HLG) are converted to BT.709
+with reference white (203 cd/m2, Report ITU-R BT.2408) at full scale; what is brighter is clipped. The picture is not
+deinterlaced and mirroring is not undone. A source that cannot be decoded to its end is refused whole: where its sound
+and picture part is not known.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorPrimaries, ColorTrc, VideoReformatter
 from numpy.typing import NDArray
 
 from .encode import write_video
-from .opening import SourceError, decode_packet, frame_time, open_media, reading
+from .opening import SourceError, check_pixels, decode_packet, frame_time, open_media, reading
 from .place_audio import decode_audio
 from .probe import SourceProbe
+
+FrameT = TypeVar("FrameT")
+
+# Pictures over which time stamps may be out of order: each is held in memory.
+_REORDERED = 4
+_HIGH_DYNAMIC_RANGE = frozenset({ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67})
 
 
 @dataclass(frozen=True)
@@ -78,13 +90,13 @@ def normalise(
     Raises:
         SourceError: the source cannot be decoded to its end.
     """
-    with reading(path):
+    with reading():
         waveform = decode_audio(path, source, settings.sample_rate)
     spans = [span for span, _ in targets]
     clips = []
     pictures = decode_spans(path, source, spans, settings)
     for span, target in targets:
-        with reading(path):
+        with reading():
             frames = next(pictures)
         sound = _cut(waveform, span, len(frames), settings)
         # Outside `reading`: a full disk is our trouble, not the source's.
@@ -121,7 +133,7 @@ def decode_spans(
     """
     width, height = output_size(source.width, source.height, settings.short_side)
     shower = _Shower(width, height, source.rotation)
-    choice = nearest_frames(_timed_frames(path, source), _ticks(spans, settings.fps))
+    choice = nearest_frames(decode_timed(path, source), _ticks(spans, settings.fps))
     for span in spans:
         frames = np.empty((span.num_frames(settings.fps), height, width, 3), np.uint8)
         for index in range(len(frames)):
@@ -157,21 +169,50 @@ def _midpoint(time: Fraction, upcoming: tuple[Fraction, av.VideoFrame] | None) -
     return time if upcoming is None else (time + upcoming[0]) / 2
 
 
-def _timed_frames(path: Path, source: SourceProbe) -> Iterator[tuple[Fraction, av.VideoFrame]]:
-    """Frames with their time after the first one, in order."""
+def decode_timed(path: Path, source: SourceProbe) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    """Frames with their time after the first one in seconds, in order; of several at one time the first.
+
+    Raises:
+        SourceError: time runs backwards, or there is no picture.
+    """
     last: Fraction | None = None
-    with open_media(path) as container:
-        stream = container.streams[source.video_index]
-        for packet in container.demux(stream):
-            for frame in decode_packet(packet, started=last is not None):
-                time = frame_time(frame) - source.origin
-                if last is not None and time < last:
-                    raise SourceError("damaged", f"picture time runs backwards from {float(last):.3f} s")
-                if last is None or time > last:
-                    yield time, frame
-                last = time
+    for time, frame in in_order(_decoded(path, source)):
+        if last is not None and time < last:
+            raise SourceError("damaged", f"picture time runs backwards from {float(last):.3f} s")
+        if last is None or time > last:
+            yield time, frame
+        last = time
     if last is None:
         raise SourceError("damaged", "no picture can be decoded")
+
+
+def in_order(timed_frames: Iterator[tuple[Fraction, FrameT]]) -> Iterator[tuple[Fraction, FrameT]]:
+    """The same frames in the same order, their times sorted over a few frames.
+
+    A container without time stamps of display (AVI, careless remuxes) gives those of storage, in which B-frames jump
+    back and forth; the decoder's order is right then, and the stamps are right but for their order.
+    """
+    frames: deque[FrameT] = deque()
+    times: list[Fraction] = []
+    for time, frame in timed_frames:
+        frames.append(frame)
+        heapq.heappush(times, time)
+        if len(frames) > _REORDERED:
+            yield heapq.heappop(times), frames.popleft()
+    while frames:
+        yield heapq.heappop(times), frames.popleft()
+
+
+def _decoded(path: Path, source: SourceProbe) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+    started = False
+    with open_media(path, source.max_pixels) as container:
+        stream = container.streams[source.video_index]
+        for packet in container.demux(stream):
+            for frame in decode_packet(packet, started):
+                started = True
+                # A stream may change its size midway.
+                check_pixels(frame.width, frame.height, source.max_pixels)
+                yield frame_time(frame) - source.origin, frame
 
 
 class _Shower:
@@ -187,6 +228,18 @@ class _Shower:
     def show(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
         """The picture (H, W, 3) of `frame`."""
         if self._last is None or self._last[0] is not frame:
-            small = self._reformatter.reformat(frame, *self._size, "rgb24", interpolation="AREA", threads=1)
-            self._last = frame, np.rot90(small.to_ndarray(), self._turns)
+            self._last = frame, np.rot90(self._small(frame).to_ndarray(), self._turns)
         return self._last[1]
+
+    def _small(self, frame: av.VideoFrame) -> av.VideoFrame:
+        # Only pictures of high dynamic range: the table of their conversion takes seconds once, and others need none.
+        hdr = frame.color_trc in _HIGH_DYNAMIC_RANGE
+        return self._reformatter.reformat(
+            frame,
+            *self._size,
+            "rgb24",
+            interpolation="AREA",
+            threads=1,
+            dst_color_trc=ColorTrc.BT709 if hdr else None,
+            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
+        )

@@ -109,6 +109,9 @@ def test_every_source_is_a_clip_or_a_reject(ingested: Ingested) -> None:
         "sources": 13,
         "sources_kept": 4,
         "sources_rejected": 9,
+        "rows": 13,
+        "rows_kept": 4,
+        "rows_rejected": 9,
         "clips": 5,
         "rejects": 9,
         "reject_damaged": 1,
@@ -177,12 +180,12 @@ def test_only_what_is_new_or_damaged_in_the_store_is_encoded(tmp_path: Path) -> 
 
 def hostile(task: SourceTask) -> SourceResult:
     """Dies or stalls on files called so; does the real work on others."""
-    if task.path.name == "kill.mp4":
+    if task.uri == "kill.mp4":
         # Half a file, as a process killed while it writes leaves it.
-        (task.store / "00").mkdir(parents=True, exist_ok=True)
-        (task.store / "00" / f".half.mp4.{os.getpid()}.tmp").write_bytes(b"half")
+        (task.settings.store / "00").mkdir(parents=True, exist_ok=True)
+        (task.settings.store / "00" / f".half.mp4.{os.getpid()}.tmp").write_bytes(b"half")
         os.kill(os.getpid(), signal.SIGKILL)
-    if task.path.name == "stall.mp4":
+    if task.uri == "stall.mp4":
         time.sleep(600)
     return store_source(task)
 
