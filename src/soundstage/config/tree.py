@@ -207,8 +207,18 @@ class SelectConfig(Config):
     max_black_share: Share = Field(0.5, description="clips with more black frames are dropped `black`")
     max_cuts: int = Field(0, ge=0, description="clips with more cuts are dropped `cut`")
     min_motion_peak: float = Field(0.0157, ge=0, description="motion of the most moving place (0..1); less: `still`")
+    min_sync_score: float = Field(0.0, description="log odds that the sound belongs as placed; from here on it is left")
+    min_sync_match: float = Field(
+        0.0, description="log odds that it belongs at its best offset; less: `unsynced`, not corrected"
+    )
+    min_sync_confidence: Share = Field(
+        0.5, description="probability of the best offset (within 0.1 s); less: `unsynced`, not corrected"
+    )
+    min_synchronisability: Share = Field(
+        0.0, description="clips with less are dropped `not_synchronisable`; 0 keeps periodic ones that fit as placed"
+    )
     min_sync_correlation: float = Field(
-        0.25, description="audio-motion correlation at the best offset; less: `unsynced`"
+        0.25, description="without a curator: audio-motion correlation at the best offset; less: `unsynced`"
     )
     offset_tolerance_sec: float = Field(0.13, ge=0, description="sound late or early by up to this is left as it is")
     motion_lead_sec: float = Field(

@@ -24,6 +24,7 @@ Reason = Literal[
     "rejected_by_reviewer",
     "unmeasured",
     "unsynced",
+    "not_synchronisable",
     "mismatched",
     "class_full",
 ]
@@ -44,6 +45,7 @@ MEANINGS: dict[Reason, str] = {
     "rejected_by_reviewer": "a reviewer said drop",
     "unmeasured": "sound or picture never changes, so nothing says whether they belong together",
     "unsynced": "sound and motion agree at no trustworthy offset",
+    "not_synchronisable": "picture and sound fit at several offsets, so nobody can tell which is right",
     "mismatched": "picture, sound and caption are about different things",
     "class_full": "good enough, but its class has enough better clips",
 }
@@ -118,7 +120,26 @@ class Sync:
 
 
 def judge_sync(signals: Row, config: SelectConfig) -> Sync:
-    """Keep, correct or drop by correlation and offset.
+    """Keep, correct or drop by what the curator says; where it says nothing, by correlation.
+
+    With a curator: a clip whose sound belongs to the picture as it is placed is left, one whose sound belongs to it at
+    one other, certain offset is corrected, any other is `unsynced`. A clip whose offset nobody can tell (periodic
+    events) is left when it fits as placed, unless `min_synchronisability` asks for more.
+    """
+    if signals["sync_score"] is None:
+        return _judge_correlation(signals, config)
+    if signals["synchronisability"] < config.min_synchronisability:
+        return Sync(reason="not_synchronisable")
+    if signals["sync_score"] >= config.min_sync_score:
+        return Sync()
+    belongs = signals["sync_match"] >= config.min_sync_match
+    if belongs and signals["sync_confidence"] >= config.min_sync_confidence:
+        return Sync(audio_shift_sec=round(-signals["sync_offset_sec"], 3))
+    return Sync(reason="unsynced")
+
+
+def _judge_correlation(signals: Row, config: SelectConfig) -> Sync:
+    """Without a curator, by correlation and offset of onset strength and motion.
 
     Too little correlation is `unsynced`. An offset within the tolerance (wider for late sound, which motion precedes
     by nature) is left. A larger one is corrected when it is confident and well correlated; else, since any sound finds
