@@ -1,16 +1,18 @@
 """Open and decode files of unknown origin.
 
 A source is untrusted: it is opened by a list of containers and by the file protocol alone, so that a playlist in
-disguise cannot make the demuxer open something else, and whatever decoding raises is the source's own failure.
+disguise cannot make the demuxer open something else, and whatever decoding raises is the source's own failure. Sizes
+that a file states are limited before a decoder allocates by them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 
@@ -18,6 +20,16 @@ from ..errors import DataError
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf"
 _OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 2_000, 768_000
+"""Hz"""
+MAX_CHANNELS = 64
+MAX_SIDE = 16384
+"""pixels; the largest that x264 encodes"""
+
+# Decoders allocate whole blocks, so theirs is a wider limit than that on the picture.
+_PIXEL_SLACK, _PIXELS_ALWAYS = 2, 1 << 20
+_REFUSAL = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
 
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"mfra"})
 # First bytes of the containers above: (offset, bytes). A file that starts like one and cannot be opened is a broken
@@ -43,36 +55,115 @@ class SourceError(DataError):
         self.reason = reason
 
 
-@contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
-    """Open `path` as one of `CONTAINERS`, decoding in this thread alone.
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Refuse pictures over the limit, and those with a side that no clip can be encoded at.
 
     Raises:
-        SourceError: `not_media` or `damaged`.
+        SourceError: `too_large`.
+    """
+    if width * height > max_pixels:
+        raise SourceError("too_large", f"{width}x{height} pixels; at most {max_pixels} allowed (ingest.max_pixels)")
+    if max(width, height) > MAX_SIDE:
+        raise SourceError("too_large", f"{width}x{height} pixels; at most {MAX_SIDE} a side can be encoded")
+
+
+def check_sound(sample_rate: int, channels: int) -> None:
+    """Refuse sample rates and numbers of channels that no recording has: resamplers allocate by them.
+
+    Raises:
+        SourceError: `too_large`, or `damaged` when there are too few.
+    """
+    if sample_rate > MAX_SAMPLE_RATE or channels > MAX_CHANNELS:
+        raise SourceError(
+            "too_large",
+            f"sound of {channels} channels at {sample_rate} Hz; at most {MAX_CHANNELS} at {MAX_SAMPLE_RATE} Hz is read",
+        )
+    if sample_rate < MIN_SAMPLE_RATE or channels < 1:
+        raise SourceError(
+            "damaged",
+            f"sound of {channels} channels at {sample_rate} Hz; at least 1 at {MIN_SAMPLE_RATE} Hz is expected",
+        )
+
+
+@contextmanager
+def open_media(path: Path, max_pixels: int) -> Iterator[av.container.InputContainer]:
+    """Open `path` as one of `CONTAINERS`, decoding in this thread alone and no picture far over `max_pixels`.
+
+    Containers that announce their streams as they go (MPEG streams, FLV) are looked into without that limit; the
+    process's memory is what protects there.
+
+    Raises:
+        SourceError: `not_media`, `damaged` or `too_large`.
+        MemoryError: a size in the header asks for more than the process may have.
     """
     if path.is_file() and path.stat().st_size == 0:
         raise SourceError("not_media", "the file is empty")
-    try:
-        # The explicit protocol keeps a colon in a file name from being read as one.
-        container = av.open(f"file:{path.absolute()}", options=dict(_OPEN_OPTIONS), metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise SourceError(*_why_not_opened(path, error)) from error
-    with container:
+    decoding = {"max_pixels": str(_PIXEL_SLACK * max_pixels + _PIXELS_ALWAYS)}
+    with _opened(path, _OPEN_OPTIONS | decoding) as container:
         for stream in container.streams:
             if stream.codec_context is not None:
                 stream.codec_context.thread_count = 1
+                stream.codec_context.options = decoding
         yield container
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def _opened(path: Path, options: dict[str, str]) -> Iterator[av.container.InputContainer]:
+    with ExitStack() as stack:
+        try:
+            with _refused_pictures():
+                container = av.open(_address(path, stack), "r", options=options, metadata_errors="replace")
+        except (MemoryError, SourceError):
+            raise
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(*_why_not_opened(path, error)) from error
+        yield stack.enter_context(container)
+
+
+def _address(path: Path, stack: ExitStack) -> str | BinaryIO:
+    """What to open: a URL whose explicit protocol keeps a colon in a file name from being read as one."""
+    url = f"file:{path.absolute()}"
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        # A name that is no UTF-8 cannot be passed on as text.
+        return stack.enter_context(path.open("rb"))
+    return url
+
+
+@contextmanager
+def _refused_pictures() -> Iterator[None]:
+    """Raise `too_large` when a decoder refuses a picture for its size: it says so in its log alone."""
+    level, skip_repeated = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.ERROR)
+    # Else a message that was said of an earlier file is held back here, or comes late.
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as said:
+            try:
+                yield
+            finally:
+                _check_refusal(said)
+    finally:
+        av.logging.set_skip_repeated(skip_repeated)
+        av.logging.set_level(level)
+
+
+def _check_refusal(said: list[tuple[int, str, str]]) -> None:
+    for _, _, words in said:
+        if found := _REFUSAL.search(words):
+            raise SourceError("too_large", f"the decoder refuses a picture of {found[1]} pixels (ingest.max_pixels)")
+
+
+@contextmanager
+def reading() -> Iterator[None]:
     """Turn whatever decoding raises into `damaged`: hostile bytes fail in many ways, one file is all they may cost."""
     try:
         yield
     except (SourceError, MemoryError):
         raise
     except Exception as error:
-        raise SourceError("damaged", f"decoding {path.name} fails: {_words(error)}") from error
+        raise SourceError("damaged", f"decoding fails: {_words(error)}") from error
 
 
 def _words(error: Exception) -> str:
@@ -121,17 +212,22 @@ def decode_packet(packet: av.Packet[Any], started: bool) -> list[Any]:
     """Frames that come out of the decoder after `packet`; `started` tells whether any came before.
 
     A stream cut out of a longer one begins with blocks whose reference is missing: those are skipped. Later ones are
-    damage.
+    damage, and so are those that the decoder patched up.
 
     Raises:
+        SourceError: `too_large`, or `damaged`.
         av.error.FFmpegError: damage.
     """
     try:
-        return list(packet.decode())
+        with _refused_pictures():
+            frames = list(packet.decode())
     except av.error.InvalidDataError:
         if started:
             raise
         return []
+    if started and any(frame.is_corrupt for frame in frames):
+        raise SourceError("damaged", f"stream {packet.stream_index} holds broken frames that its decoder patched up")
+    return [frame for frame in frames if not frame.is_corrupt]
 
 
 def frame_time(frame: av.VideoFrame | av.AudioFrame) -> Fraction:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 from av.stream import Disposition
 
-from .opening import SourceError, check_boxes, decode_packet, frame_time, open_media, reading
+from .opening import SourceError, check_boxes, check_pixels, check_sound, decode_packet, frame_time, open_media, reading
+
+StreamT = TypeVar("StreamT", av.VideoStream, av.AudioStream)
 
 # A header may round, or count a stream that ends a little later; a file cut short misses more than this.
 _MISSING_SEC = Fraction(1, 2)
@@ -46,6 +49,8 @@ class SourceProbe:
     audio_codec: str
     channels: int
     """of the source's audio"""
+    max_pixels: int
+    """limit that every picture must keep to"""
 
 
 def probe(path: Path, limits: Limits) -> SourceProbe:
@@ -54,13 +59,14 @@ def probe(path: Path, limits: Limits) -> SourceProbe:
     Raises:
         SourceError: not a video, damaged, without picture or sound, or outside the limits.
     """
-    with open_media(path) as container:
+    with open_media(path, limits.max_pixels) as container:
         check_boxes(path)
         video, audio = _choose_streams(container)
-        _check_pixels(video.codec_context.width, video.codec_context.height, limits)
+        check_pixels(video.codec_context.width, video.codec_context.height, limits.max_pixels)
+        check_sound(audio.codec_context.sample_rate, audio.codec_context.channels)
         _check_length(_announced(container)[1], limits, "header")
         scan = _Scan(limits, video.index, audio.index)
-        with reading(path):
+        with reading():
             for packet in container.demux():
                 scan.add(packet)
             scan.check_complete(container)
@@ -68,25 +74,22 @@ def probe(path: Path, limits: Limits) -> SourceProbe:
 
 
 def _choose_streams(container: av.container.InputContainer) -> tuple[av.VideoStream, av.AudioStream]:
-    """The first moving picture and the sound that belongs to it; cover art is no video."""
+    """The moving picture and the sound marked as default, else the first of each; cover art is no video."""
     videos = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not videos:
         covers = len(container.streams.video)
         raise SourceError("no_video", f"no video stream; attached pictures: {covers}")
     if not container.streams.audio:
         raise SourceError("no_audio", "no audio stream")
-    video, audio = videos[0], container.streams.audio[0]
+    video, audio = _default(videos), _default(container.streams.audio)
     for stream in (video, audio):
         if stream.codec_context is None:
             raise SourceError("damaged", f"no decoder for the codec of {stream.type} stream {stream.index}")
     return video, audio
 
 
-def _check_pixels(width: int, height: int, limits: Limits) -> None:
-    if width * height > limits.max_pixels:
-        raise SourceError(
-            "too_large", f"{width}x{height} pixels; at most {limits.max_pixels} allowed (ingest.max_pixels)"
-        )
+def _default(streams: Sequence[StreamT]) -> StreamT:
+    return next((stream for stream in streams if stream.disposition & Disposition.default), streams[0])
 
 
 def _check_length(duration: Fraction, limits: Limits, origin: str) -> None:
@@ -120,10 +123,12 @@ class _Scan:
 
     def add(self, packet: av.Packet[Any]) -> None:
         """Take note of one packet."""
+        if packet.stream_index == self._video and self.first_frame is None:
+            self._decode(packet)
         stamp = packet.pts if packet.pts is not None else packet.dts
         if not packet.size or stamp is None:
             return
-        if packet.is_corrupt:
+        if packet.is_corrupt and packet.stream_index in (self._video, self._audio):
             raise SourceError("damaged", f"stream {packet.stream_index} is cut off in the middle of a packet")
         start = stamp * packet.time_base
         length = (packet.duration or 0) * packet.time_base
@@ -133,8 +138,6 @@ class _Scan:
         # Packets an edit list hides are decoded for reference only.
         if packet.stream_index == self._video and not packet.is_discard:
             self._add_video(start, length)
-        if packet.stream_index == self._video and self.first_frame is None:
-            self._decode(packet)
 
     def _add_video(self, start: Fraction, length: Fraction) -> None:
         self.video_packets += 1
@@ -149,11 +152,15 @@ class _Scan:
         return start + (length or start - self._latest[0][0] or (1 / Fraction(rate) if rate else Fraction(0)))
 
     def _decode(self, packet: av.Packet[av.VideoStream]) -> None:
+        # The empty packet at the end brings out what a decoder with delay keeps of a short stream.
         self.first_frame = next(iter(decode_packet(packet, started=False)), None)
 
     def check_complete(self, container: av.container.InputContainer) -> None:
         """Refuse a file whose packets end well before its header says."""
         if not self.video_packets:
+            stated = container.streams[self._video].frames
+            if stated:
+                raise SourceError("damaged", f"the header announces {stated} pictures, none can be read")
             raise SourceError("no_video", "the video stream holds no picture")
         if not self.audio_packets:
             raise SourceError("no_audio", "the audio stream holds no sound")
@@ -167,14 +174,16 @@ class _Scan:
 
 
 def _describe(video: av.VideoStream, audio: av.AudioStream, scan: _Scan, limits: Limits) -> SourceProbe:
-    frame = scan.first_frame or _flushed_frame(video)
+    frame = scan.first_frame
     if frame is None:
         raise SourceError("damaged", f"none of {scan.video_packets} video packets can be decoded")
-    _check_pixels(frame.width, frame.height, limits)
+    check_pixels(frame.width, frame.height, limits.max_pixels)
     width, height, rotation = _shown_size(frame, video)
-    _check_pixels(width, height, limits)
+    check_pixels(width, height, limits.max_pixels)
     origin = frame_time(frame)
     duration = scan.video_end(video) - origin
+    # Again with the last picture, whose stated length may be anything.
+    _check_length(duration, limits, "last picture")
     if duration < limits.min_duration_sec:
         raise SourceError(
             "too_short",
@@ -192,16 +201,8 @@ def _describe(video: av.VideoStream, audio: av.AudioStream, scan: _Scan, limits:
         video_codec=video.codec_context.name,
         audio_codec=audio.codec_context.name,
         channels=audio.codec_context.channels,
+        max_pixels=limits.max_pixels,
     )
-
-
-def _flushed_frame(video: av.VideoStream) -> av.VideoFrame | None:
-    """A decoder with delay keeps a short stream's first picture until it is flushed."""
-    try:
-        frames = video.codec_context.decode(None)
-    except av.error.FFmpegError:
-        return None
-    return next(iter(frames), None)
 
 
 def _shown_size(frame: av.VideoFrame, video: av.VideoStream) -> tuple[int, int, int]:

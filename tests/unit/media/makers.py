@@ -20,12 +20,13 @@ def solid(level: int, width: int = 64, height: int = 48) -> NDArray[np.uint8]:
     return np.full((height, width, 3), level, np.uint8)
 
 
-def pulses(duration_sec: float, *times: float) -> NDArray[np.float32]:
-    """Silence with a short loud pulse centred on each of `times`; (samples,) at RATE."""
-    wave = np.zeros(round(duration_sec * RATE), np.float32)
+def pulses(duration_sec: float, *times: float, rate: int = RATE) -> NDArray[np.float32]:
+    """Silence with a loud pulse of about a millisecond centred on each of `times`; (samples,) at `rate` Hz."""
+    wave = np.zeros(round(duration_sec * rate), np.float32)
+    half = max(2, round(20 * rate / RATE))
     for time in times:
-        centre = round(time * RATE)
-        wave[centre - 20 : centre + 21] = 0.9 * np.hanning(41)
+        centre = round(time * rate)
+        wave[centre - half : centre + half + 1] = 0.9 * np.hanning(2 * half + 1)
     return wave
 
 
@@ -44,18 +45,29 @@ def write_source(
     *,
     aspect: Fraction | None = None,
     codec: str = "libx264",
+    options: dict[str, str] | None = None,
+    pix_fmt: str = "",
+    audio_codec: str = "aac",
+    rate: int = RATE,
+    layout: str = "mono",
+    mux_options: dict[str, str] | None = None,
 ) -> Path:
-    """Write RGB pictures at `times` and pieces of sound, each at its start; the container follows from the suffix."""
+    """Write RGB pictures at `times` and pieces of sound, each at its start; the container follows from the suffix.
+
+    A sound is (samples,) for all channels of `layout`, or (channels, samples), at `rate` Hz.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = pictures[0].shape[:2]
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=mux_options or {}) as container:
         # The rate only tells how long the last picture lasts.
-        video = container.add_stream(codec, rate=12, options={"crf": "8", "bf": "2"} if codec == "libx264" else {})
-        video.width, video.height, video.pix_fmt = width, height, "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        defaults = {"crf": "8", "bf": "2"} if codec == "libx264" else {}
+        video = container.add_stream(codec, rate=12, options=defaults if options is None else options)
+        video.width, video.height = width, height
+        video.pix_fmt = pix_fmt or ("yuv444p" if width % 2 or height % 2 else "yuv420p")
         video.time_base = video.codec_context.time_base = _CLOCK
         if aspect:
             video.codec_context.sample_aspect_ratio = aspect
-        audio = container.add_stream("aac", rate=RATE, layout="mono") if sounds else None
+        audio = container.add_stream(audio_codec, rate=rate, layout=layout) if sounds else None
         for picture, time in zip(pictures, times, strict=True):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.pts, frame.time_base = round(time / _CLOCK), _CLOCK
@@ -69,13 +81,17 @@ def write_source(
 def _write_sounds(
     container: av.container.OutputContainer, stream: av.AudioStream, sounds: Sequence[tuple[float, NDArray[np.float32]]]
 ) -> None:
+    rate, layout = stream.rate, stream.layout
     for start, wave in sounds:
+        wave = np.broadcast_to(wave, (layout.nb_channels, wave.shape[-1]))
         # Whole encoder blocks, so that none is carried over a gap.
-        padded = np.pad(wave, (0, -len(wave) % 1024))
-        for offset in range(0, len(padded), 1024):
-            frame = av.AudioFrame.from_ndarray(padded[None, offset : offset + 1024], format="fltp", layout="mono")
-            frame.sample_rate, frame.time_base = RATE, Fraction(1, RATE)
-            frame.pts = round(start * RATE) + offset
+        padded = np.pad(wave, ((0, 0), (0, -wave.shape[1] % 1024))).astype(np.float32)
+        for offset in range(0, padded.shape[1], 1024):
+            # Channels side by side: frames of PyAV take no more than seven planes.
+            block = np.ascontiguousarray(padded[:, offset : offset + 1024].T).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout.name)
+            frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+            frame.pts = round(start * rate) + offset
             container.mux(stream.encode(frame))
     container.mux(stream.encode())
 
@@ -89,7 +105,12 @@ def write_plain(path: Path, duration_sec: float = 3.0, *pulse_at: float, seed: i
 
 
 def turn_like_a_phone(path: Path) -> None:
-    """Patch the first track's matrix of an MP4 to that of a phone held upright: shown a quarter clockwise.
+    """Patch an MP4 to be shown as by a phone held upright: a quarter clockwise."""
+    turn(path, 90)
+
+
+def turn(path: Path, clockwise: int) -> None:
+    """Patch the first track's matrix of an MP4 so that the picture is shown turned by `clockwise` degrees.
 
     The matrix (a b u / c d v / x y w) of the track header maps (x, y) to (ax + cy, bx + dy) with y downwards, so that
     (0 1 / -1 0) takes the left edge to the top (QuickTime File Format, "Track header atoms").
@@ -97,5 +118,6 @@ def turn_like_a_phone(path: Path) -> None:
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 44
     one = 1 << 16
-    data[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 48 * one, 0, 1 << 30)
+    a, b = {90: (0, one), 180: (-one, 0), 270: (0, -one)}[clockwise]
+    data[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, -b, a, 0, 48 * one, 0, 1 << 30)
     path.write_bytes(bytes(data))

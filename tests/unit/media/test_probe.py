@@ -141,6 +141,7 @@ def test_what_a_good_file_holds(tmp_path: Path) -> None:
         video_codec="h264",
         audio_codec="aac",
         channels=1,
+        max_pixels=LIMITS.max_pixels,
     )
     assert float(found.duration) == pytest.approx(3.0, abs=0.002)
 
