@@ -24,10 +24,20 @@ STRICT = SelectSlice(
         min_image_audio_cosine=0.2,
         min_image_text_cosine=0.2,
         min_audio_text_cosine=0.2,
+        min_synchronisability=0.5,
     ),
     window=WindowConfig(),
 )
 NO_OFFSET = {"av_offset_sec": None, "av_correlation": None, "av_confidence": None}
+
+
+def _learned(score: float | None, match: float = 2.0, offset_sec: float = 0.0) -> dict[str, Any]:
+    """What a certain curator says of a clip; nothing when the score is None."""
+    said = {"sync_score": score, "sync_match": match, "sync_offset_sec": offset_sec}
+    return {} if score is None else {**said, "sync_confidence": 0.9, "synchronisability": 0.9}
+
+
+PERIODIC = _learned(3.0) | {"sync_confidence": 0.25, "synchronisability": 0.2}
 
 
 def _decide(
@@ -69,6 +79,7 @@ def _decide(
         ({"av_offset_sec": 0.6, "av_confidence": 1.1}, {}, "", "unsynced"),
         ({"av_offset_sec": 0.6, "av_correlation": 0.4}, {}, "", "unsynced"),
         (NO_OFFSET, {}, "", "unmeasured"),
+        (PERIODIC, {}, "", "not_synchronisable"),
         ({}, {"duration_us": 1_999_999}, "", "too_short_for_window"),
         ({"av_offset_sec": 0.6}, {"duration_us": 2_500_000}, "", "too_short_for_window"),
         ({}, {}, "drop", "rejected_by_reviewer"),
@@ -152,8 +163,7 @@ def test_the_learned_score_orders_and_weighs_when_there() -> None:
     clips = [clip_row(n) for n in range(3)]
     scores = {0: (2.0, 9.0, 0.0), 1: (-1.0, 3.0, 0.5), 2: (1.0, 9.0, 0.0)}
     signals = {
-        clip_id(n): signals_row(n, sync_score=score, sync_match=match, av_offset_sec=offset)
-        for n, (score, match, offset) in scores.items()
+        clip_id(n): signals_row(n, **_learned(score, match, offset)) for n, (score, match, offset) in scores.items()
     }
     kept = [
         row["clip_id"] for row in select.decide(clips, signals, {}, _slice(max_per_class=2)) if row["use"] == "pretrain"
@@ -172,8 +182,8 @@ def test_the_learned_score_orders_and_weighs_when_there() -> None:
 def test_weights_keep_their_mean_and_their_bounds() -> None:
     odds = [-800.0, 800.0, None, 0.0]
     clips = [clip_row(n) for n in range(4)]
-    signals = {clip_id(n): signals_row(n, sync_score=value) for n, value in enumerate(odds)}
-    weights = [row["weight"] for row in select.decide(clips, signals, {}, _slice("sync"))]
+    signals = {clip_id(n): signals_row(n, **_learned(value)) for n, value in enumerate(odds)}
+    weights = [row["weight"] for row in select.decide(clips, signals, {}, _slice("sync", min_sync_score=-1e3))]
     assert sum(weights) == pytest.approx(4.0, rel=1e-12)
     assert weights[2] == pytest.approx(1.0, rel=1e-12)
     assert weights[0] == pytest.approx(0.01 / (1.51 / 3), rel=1e-12)
