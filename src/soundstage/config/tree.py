@@ -152,6 +152,13 @@ class ScoreConfig(Config):
     frame_size: int = Field(48, ge=16, description="short side of the grey frames signals see")
     max_offset_sec: float = Field(1.2, gt=0, description="offsets searched on both sides")
     workers: int = Field(2, ge=1, description="scoring processes")
+    speech: bool = Field(True, description="speech_share by Silero VAD; false leaves it null")
+    learned_cuts: bool = Field(
+        False, description="cuts_learned by TransNetV2, for hundred times the price of all cheap signals; else null"
+    )
+    optical_flow: bool = Field(False, description="mean speed by dense Lucas-Kanade flow; false leaves it null")
+    image_text_model: str | None = Field(None, description="CLIP or SigLIP, path or hub id; none: cosine null")
+    audio_text_model: str | None = Field(None, description="CLAP, path or hub id; none: cosine null")
     min_scorer_auc: Share = Field(
         0.7, description="a curator that tells true from shifted sound worse than this (AUC) scores nothing"
     )

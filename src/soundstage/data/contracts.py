@@ -1,7 +1,8 @@
 """Great Expectations' one door: judge tables by suites, keep the Data Docs, and name what fails.
 
-Two kinds of promises are judged: rules about rows, and facts about several records together. Facts are computed by the
-caller, once; here they are a table of one row whose columns count offenders, each expected to be 0.
+Two kinds of promises are judged: rules about rows, partition by partition, and facts about all rows or several records
+together. Facts are computed by the caller, once; here they are a table of one row whose columns count offenders, each
+expected to be 0. However many partitions a record has, it has one finding a rule and one page in the Data Docs.
 """
 
 from __future__ import annotations
@@ -9,88 +10,34 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from .findings import EXAMPLES, Fact, Finding, Verdict
+from .merging import merge_details, plain_details
 from .suites import Rule, Suite
 
 # Read at import: without it every run reports to the makers of the library.
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
 import great_expectations as gx
+from great_expectations.core import ExpectationSuiteValidationResult
 from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context.types.base import ProgressBarsConfig
+from great_expectations.data_context.types.resource_identifiers import (
+    ExpectationSuiteIdentifier,
+    ValidationResultIdentifier,
+)
 
-EXAMPLES = 10
 # No clock in hashed files: each run of the same contract gives the same documents.
 _RUN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _STAMP = re.compile(r"\b2\d{7}T\d{6}\.\d+Z\b")
 _BEACON = re.compile(r"https://great-expectations-web-assets[^\"']*")
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A promise about records together: it holds when there is no offender."""
-
-    name: str
-    description: str
-    offenders: Sequence[str]
-    """clip ids, or whatever names the offending item"""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """How one expectation came out."""
-
-    suite: str
-    expectation: str
-    description: str
-    success: bool
-    offenders: int
-    """offending rows or items; 0 where the table as a whole is at fault"""
-    examples: list[str]
-    """the first ten offenders"""
-    found: list[str]
-    """the first distinct values found in them"""
-    error: str
-    """why it could not be judged: a missing column, a value of another type"""
-
-    def __str__(self) -> str:
-        said = f"suite {self.suite}: {self.expectation}: expected that {self.description}"
-        if self.error:
-            return f"{said}; it could not be judged: {self.error}"
-        values = f", found {', '.join(self.found)}" if self.found else ""
-        if not self.examples:
-            return f"{said}{values}"
-        more = f" and {self.offenders - len(self.examples)} more" if self.offenders > len(self.examples) else ""
-        return f"{said}; {self.offenders} offend{values}: {', '.join(self.examples)}{more}"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All findings of a run, in the order the suites state their rules."""
-
-    findings: list[Finding]
-
-    @property
-    def failures(self) -> list[Finding]:
-        """Findings that break the contract."""
-        return [finding for finding in self.findings if not finding.success]
-
-    def to_json(self) -> dict[str, Any]:
-        """{"success", "expectations", "failed", "findings": [...]}."""
-        return {
-            "success": not self.failures,
-            "expectations": len(self.findings),
-            "failed": len(self.failures),
-            "findings": [asdict(finding) for finding in self.findings],
-        }
 
 
 class Contract:
@@ -111,15 +58,17 @@ class Contract:
         """Whether nothing has failed yet."""
         return all(finding.success for finding in self._findings)
 
-    def judge(self, suite: Suite, table: pd.DataFrame) -> None:
-        """Judge the rows of `table`."""
-        row_id = suite.row_id if suite.row_id in table.columns else None
-        for rule, result in self._validate(suite.name, suite.rules, table, row_id):
+    def judge(self, suite: Suite, partitions: Iterable[pd.DataFrame]) -> None:
+        """Judge rows given in one or more partitions, of which one at a time is held; what is found is as on all rows.
+
+        The rules must be about rows or about columns: whatever needs all rows at once is a fact.
+        """
+        for rule, result in self._validate(suite.name, suite.rules, partitions, suite.row_id):
             self._findings.append(_row_finding(suite, rule, result))
 
     def judge_facts(self, name: str, facts: Sequence[Fact]) -> None:
         """Judge facts as one row of counts."""
-        table = pd.DataFrame({fact.name: [len(fact.offenders)] for fact in facts})
+        table = pd.DataFrame({fact.name: [fact.count] for fact in facts})
         rules = [
             Rule(
                 "ExpectColumnValuesToBeBetween",
@@ -128,11 +77,11 @@ class Contract:
             )
             for fact in facts
         ]
-        results = self._validate(name, rules, table, None)
+        results = self._validate(name, rules, [table], None)
         for fact, (_, result) in zip(facts, results, strict=True):
-            examples = sorted(fact.offenders)[:EXAMPLES]
+            success = result["success"]
             self._findings.append(
-                Finding(name, fact.name, fact.description, result["success"], len(fact.offenders), examples, [], "")
+                Finding(name, fact.name, fact.description, success, fact.count, fact.examples, [], "")
             )
 
     def finish(self, docs: Path) -> Verdict:
@@ -143,30 +92,66 @@ class Contract:
         return Verdict(self._findings)
 
     def _validate(
-        self, name: str, rules: Sequence[Rule], table: pd.DataFrame, row_id: str | None
+        self, name: str, rules: Sequence[Rule], partitions: Iterable[pd.DataFrame], row_id: str | None
     ) -> list[tuple[Rule, Mapping[str, Any]]]:
-        """Each rule with its result; GX returns them in an order of its own, so each carries its number."""
+        """Each rule with its result over all partitions; numbered, since GX returns them in an order of its own."""
         expectations = [
             getattr(gx.expectations, rule.expectation)(
                 description=rule.description, severity="critical", meta={"rule": number}, **rule.arguments
             )
             for number, rule in enumerate(rules)
         ]
-        batch = self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
         suite = self._context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
-        definition = self._context.validation_definitions.add(
-            gx.ValidationDefinition(name=name, data=batch, suite=suite)
-        )
-        result_format: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
-        if row_id:
-            result_format["unexpected_index_column_names"] = [row_id]
-        checkpoint = self._context.checkpoints.add(
-            gx.Checkpoint(name=name, validation_definitions=[definition], result_format=result_format)
-        )
-        result = checkpoint.run(batch_parameters={"dataframe": table}, run_id=RunIdentifier(name, _RUN_TIME))
-        (suite_result,) = (item.to_json_dict() for item in result.run_results.values())
-        numbered = {item["expectation_config"]["meta"]["rule"]: item for item in suite_result["results"]}
+        asset = self._source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
+        merged: ExpectationSuiteValidationResult | None = None
+        for table in partitions:
+            result_format: dict[str, Any] = {"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
+            if row_id in table.columns:
+                result_format["unexpected_index_column_names"] = [row_id]
+            result = asset.get_batch({"dataframe": table}).validate(suite, result_format=result_format)
+            merged = _merge(merged, result)
+        if merged is None:
+            raise ValueError(f"suite {name} got no partition to judge; an empty record is one partition without rows")
+        self._store(name, merged)
+        numbered = {item.expectation_config.meta["rule"]: item.to_json_dict() for item in merged.results}
         return [(rule, numbered[number]) for number, rule in enumerate(rules)]
+
+    def _store(self, name: str, result: ExpectationSuiteValidationResult) -> None:
+        """Keep a merged result where the Data Docs find it, as GX keeps the results of its own runs."""
+        run_id = RunIdentifier(name, _RUN_TIME)
+        result.meta |= {"run_id": run_id, "validation_time": run_id.run_time, "batch_parameters": None}
+        suite_id = ExpectationSuiteIdentifier(name=name)
+        identifier = ValidationResultIdentifier(
+            batch_identifier=result.batch_id, expectation_suite_identifier=suite_id, run_id=run_id
+        )
+        self._context.validation_results_store.store_validation_results(result, identifier, suite_id)
+
+
+def _merge(
+    before: ExpectationSuiteValidationResult | None, after: ExpectationSuiteValidationResult
+) -> ExpectationSuiteValidationResult:
+    """Add one partition's result to that of the partitions before it."""
+    for item in after.results:
+        item.result = plain_details(item.result)
+    if before is None:
+        # A hash of the first partition alone says nothing of the record.
+        after.meta["batch_markers"].pop("pandas_data_fingerprint", None)
+        return after
+    more = {item.expectation_config.meta["rule"]: item for item in after.results}
+    for item in before.results:
+        other = more[item.expectation_config.meta["rule"]]
+        item.success = item.success and other.success
+        item.result = merge_details(item.result, other.result)
+        if _error(other.exception_info) and not _error(item.exception_info):
+            item.exception_info = other.exception_info
+    held = sum(bool(item.success) for item in before.results)
+    before.success = held == len(before.results)
+    before.statistics |= {
+        "successful_expectations": held,
+        "unsuccessful_expectations": len(before.results) - held,
+        "success_percent": held / len(before.results) * 100,
+    }
+    return before
 
 
 def _row_finding(suite: Suite, rule: Rule, result: Mapping[str, Any]) -> Finding:

@@ -1,215 +1,183 @@
-"""Facts about records together, each computed once: who breaks it is listed by name."""
+"""Facts about records together, each computed once: who breaks it is listed by name.
+
+Records are read by partitions, and ids are compared as 16-byte keys, so that memory hardly grows with the rows.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..config.tree import ContractsConfig
-from ..curation.review import latest_verdicts
-from ..stages.files import sha256_file
+from ..curation.review import KEEPS, latest_verdicts
 from ..stages.workspace import Workspace
-from .contracts import Fact
-from .suites import TRAINING_USES
+from .batches import wrong_types
+from .findings import Fact
+from .partitions import KEY, Record, Row, differing, key_of, repeated
+from .suites import Suite
 
-Row = Mapping[str, Any]
-_TAR_BLOCK = 512
-_DURATION_SLACK_SEC = 0.5
 _EVALUATION_SPLITS = ("validation", "test", "open_class_test")
 
 
-def types_fact(name: str, table: pa.Table, schema: pa.Schema) -> Fact:
-    """Each column of the record called `name` has the type its schema declares."""
-    found = {field.name: field.type for field in table.schema}
-    wrong = [
-        f"{field.name} ({found.get(field.name, 'missing')}, not {field.type})"
-        for field in schema
-        if found.get(field.name) != field.type
+def whole_facts(suite: Suite, record: Record, schema: pa.Schema) -> list[Fact]:
+    """What the record called `suite.name` promises as a whole: types, and what the suite says of all its rows.
+
+    A promise about columns that are missing or of another type is left out: their types are a finding already.
+    """
+    name, wrong = suite.name, wrong_types(record.schema, schema)
+    sound = {field.name for field in schema if not wrong_types(record.schema, pa.schema([field]))}
+    few = [f"{len(record)} rows"] * (len(record) < suite.min_rows)
+    stated = [
+        Fact(f"types_of_{name}", f"every column of {name} has its declared type", wrong),
+        Fact(f"rows_of_{name}", f"{name} has at least {suite.min_rows} rows", few),
     ]
-    return Fact(f"types_of_{name}", f"every column of {name} has its declared type", wrong)
+    if suite.unique and sound.issuperset(suite.unique.columns):
+        again = record.names(repeated(record.keys(*suite.unique.columns)), suite.row_id)
+        stated.append(Fact(f"repeated_in_{name}", f"in {name}, {suite.unique.description}", again))
+    if suite.same in sound:
+        values = pc.unique(record.column(suite.same)).to_pylist()
+        several = [f"{suite.same} {value!r}" for value in values] if len(values) > 1 else []
+        promise = f"{suite.same} is one and the same in all rows of {name}: rows of two versions are not compared"
+        stated.append(Fact(f"versions_of_{name}", promise, several))
+    return stated
 
 
 def clips_facts(
-    clips: Sequence[Row],
-    ingested: Sequence[Row],
-    rejects: Sequence[Row],
+    clips: Record,
+    ingested: Record,
+    rejects: Record,
     counts: Mapping[str, int],
     workspace: Workspace,
     config: ContractsConfig,
 ) -> list[Fact]:
     """Facts about clips, rejects and the media of clips."""
-    sources = {row["source_uri"] for row in ingested} | {row["source_uri"] for row in rejects}
-    rejected = {row["source_uri"] for row in rejects} - {row["source_uri"] for row in ingested}
-    too_many = len(rejected) > config.max_reject_share * len(sources)
-    splits = defaultdict(set)
-    for row in clips:
-        splits[row["group"]].add(row["split"])
+    used, refused = ingested.keys("source_uri"), rejects.keys("source_uri")
+    sources = len(pc.unique(pa.chunked_array([*used.chunks, *refused.chunks], type=KEY)))
+    wholly = pc.invert(pc.is_in(refused, value_set=used))
+    share = len(pc.unique(refused.filter(wholly))) / max(sources, 1)
+    groups = clips.keys("group")
+    in_two_splits = pc.is_in(groups, value_set=_with_two_sides(groups, clips.column("split")))
+    timing = ("clip_id", "num_frames", "fps_num", "fps_den", "duration_us")
     return [
         Fact(
             "clips_lost_or_added",
             "the split has the clips of the ingestion, all and no others",
-            _differ(_ids(ingested), _ids(clips)),
+            _differ(ingested, clips),
         ),
         Fact(
             "sources_unaccounted",
             f"each of the {counts['sources']} sources is in clips or rejects",
-            [f"{counts['sources']} sources, {len(sources)} accounted for"] * (counts["sources"] != len(sources)),
+            [f"{counts['sources']} sources, {sources} accounted for"] * (counts["sources"] != sources),
         ),
         Fact(
             "rejected_beyond_limit",
             f"at most {config.max_reject_share:.0%} of sources are rejected (contracts.max_reject_share)",
-            sorted(rejected) if too_many else [],
+            set(rejects.names(wholly, "source_uri")) if share > config.max_reject_share else [],
         ),
+        Fact("in_two_splits", "no group is in two splits", clips.names(in_two_splits)),
         Fact(
-            "in_two_splits",
-            "no group is in two splits",
-            [row["clip_id"] for row in clips if len(splits[row["group"]]) > 1],
+            "media_missing",
+            "the media file of every clip exists",
+            (
+                row["clip_id"]
+                for row in clips.rows("clip_id", "media_uri")
+                if not workspace.resolve(row["media_uri"]).is_file()
+            ),
         ),
-        Fact("media_missing", "the media file of every clip exists", _without_media(clips, workspace)),
         Fact(
             "frames_and_duration_disagree",
-            f"num_frames at the frame rate is the duration within {_DURATION_SLACK_SEC} s",
-            [row["clip_id"] for row in clips if _lasts_otherwise(row)],
+            f"num_frames at the frame rate is the duration within {config.duration_slack_sec:g} s",
+            (row["clip_id"] for row in clips.rows(*timing) if _excess_sec(row) > config.duration_slack_sec),
         ),
     ]
 
 
-def signals_facts(clips: Sequence[Row], signals: Sequence[Row]) -> list[Fact]:
+def signals_facts(clips: Record, signals: Record) -> list[Fact]:
     """Facts about signals."""
     offsets = ("av_offset_sec", "av_correlation", "av_confidence")
     return [
-        Fact("unscored", "every clip has signals, and nothing else has", _differ(_ids(clips), _ids(signals))),
+        Fact("unscored", "every clip has signals, and nothing else has", _differ(clips, signals)),
         Fact(
             "not_a_number",
             "no signal is NaN; what has no meaning is null",
-            [r["clip_id"] for r in signals if any(isinstance(v, float) and math.isnan(v) for v in r.values())],
+            (r["clip_id"] for r in signals if any(isinstance(v, float) and math.isnan(v) for v in r.values())),
         ),
         Fact(
             "half_an_offset",
             "offset, correlation and confidence are measured together or not at all",
-            [r["clip_id"] for r in signals if len({r[name] is None for name in offsets}) > 1],
+            (r["clip_id"] for r in signals.rows("clip_id", *offsets) if len({r[name] is None for name in offsets}) > 1),
         ),
     ]
 
 
-def selection_facts(clips: Sequence[Row], selection: Sequence[Row], reviews: Sequence[Row]) -> list[Fact]:
+def selection_facts(clips: Record, selection: Record, reviews: Record) -> list[Fact]:
     """Facts about the selection."""
-    by_id = {row["clip_id"]: row for row in clips}
     verdicts = latest_verdicts(reviews)
-    kept = {clip_id for clip_id, row in verdicts.items() if row["verdict"] == "keep"}
-    used = [row for row in selection if row["use"] != "dropped"]
-    groups: dict[str, set[bool]] = defaultdict(set)
-    for row in used:
-        if row["clip_id"] in by_id:
-            groups[by_id[row["clip_id"]]["group"]].add(row["use"] in _EVALUATION_SPLITS)
-    leaking = {group for group, sides in groups.items() if len(sides) > 1}
+    kept = pa.array([key_of(clip_id) for clip_id, row in verdicts.items() if row["verdict"] in KEEPS], KEY)
+    keys, use = selection.keys("clip_id"), selection.column("use")
+    where = pc.index_in(keys, value_set=clips.keys("clip_id"))
+    split = clips.column("split").take(where)
+    group = clips.keys("group").take(where)
+    used = pc.not_equal(use, "dropped")
+    own = pc.and_(pc.equal(use, split), pc.not_equal(split, "judge"))
+    to_stage_two = pc.and_(pc.equal(use, "finetune"), pc.equal(split, "pretrain"))
+    allowed = pc.fill_null(pc.or_(own, to_stage_two), False)
+    tested = pc.is_in(use, value_set=pa.array(_EVALUATION_SPLITS))
+    leaking = _with_two_sides(group.filter(used), tested.filter(used))
     return [
         Fact(
             "clips_lost_or_unknown",
             "every clip has a row and every row is a known clip",
-            _differ(_ids(clips), _ids(selection)),
+            _differ(clips, selection),
         ),
         Fact(
             "moved_between_splits",
             "selection only drops: a clip is used in its own split, or by stage two if that is pretrain",
-            [row["clip_id"] for row in used if row["use"] not in _uses_of(by_id.get(row["clip_id"]))],
+            selection.names(pc.and_(used, pc.invert(allowed))),
         ),
         Fact(
             "finetune_without_keep",
-            "every finetune clip has a keep verdict",
-            [row["clip_id"] for row in used if row["use"] == "finetune" and row["clip_id"] not in kept],
+            f"every finetune clip has a verdict that keeps it: {' or '.join(KEEPS)}",
+            selection.names(pc.and_(pc.equal(use, "finetune"), pc.invert(pc.is_in(keys, value_set=kept)))),
         ),
         Fact(
             "dropped_without_reason",
             "a dropped clip has a reason, a used one has none",
-            [row["clip_id"] for row in selection if (row["use"] == "dropped") != bool(row["reasons"])],
+            (
+                row["clip_id"]
+                for row in selection.rows("clip_id", "use", "reasons")
+                if (row["use"] == "dropped") != bool(row["reasons"])
+            ),
         ),
         Fact(
             "group_trained_and_tested",
             "no group is used both to train and to validate or test",
-            [row["clip_id"] for row in used if by_id.get(row["clip_id"], {}).get("group") in leaking],
+            selection.names(pc.and_(used, pc.is_in(group, value_set=leaking))),
         ),
     ]
 
 
-def shards_facts(selection: Sequence[Row], samples: Sequence[Row], folder: Path) -> list[Fact]:
-    """Facts about encoded samples in `folder`, the payload of encode."""
-    uses = {row["clip_id"]: row["use"] for row in selection if row["use"] in TRAINING_USES}
-    encoded = {row["clip_id"] for row in samples}
-    shards = {row["shard"]: row for row in json.loads((folder / "index.json").read_text())["shards"]}
-    sizes = {name: (folder / name).stat().st_size if (folder / name).is_file() else 0 for name in shards}
-    counts = Counter(row["shard"] for row in samples)
-    return [
-        Fact(
-            "selected_without_samples",
-            f"every clip selected for {', '.join(TRAINING_USES)} has samples",
-            sorted(set(uses) - encoded),
-        ),
-        Fact(
-            "samples_not_selected",
-            "every sample is of a selected clip and has its use: nothing of the test is in the shards",
-            sorted({row["clip_id"] for row in samples if uses.get(row["clip_id"]) != row["use"]}),
-        ),
-        Fact(
-            "outside_their_shard",
-            "every sample lies on tar blocks inside its shard",
-            sorted({row["clip_id"] for row in samples if not _inside(row, sizes)}),
-        ),
-        Fact("overlapping", "no two samples of a shard overlap", sorted(set(_overlapping(samples)))),
-        Fact(
-            "shards_not_as_indexed",
-            "every shard has the size, hash and number of samples that index.json states",
-            [name for name, row in shards.items() if not _as_indexed(folder / name, row, counts[name])],
-        ),
-    ]
+def _differ(expected: Record, found: Record) -> Iterator[str]:
+    """Clip ids that one side has oftener than the other."""
+    a, b = expected.keys("clip_id"), found.keys("clip_id")
+    wrong = differing(a, b)
+    only_found = pc.and_(pc.is_in(b, value_set=wrong), pc.invert(pc.is_in(b, value_set=a)))
+    return chain(expected.names(pc.is_in(a, value_set=wrong)), found.names(only_found))
 
 
-def _ids(rows: Iterable[Row]) -> list[str]:
-    return [row["clip_id"] for row in rows]
+def _with_two_sides(groups: pa.ChunkedArray, sides: pa.ChunkedArray) -> pa.Array:
+    """Groups that stand beside more than one value of `sides`; null is no group."""
+    pairs = pa.table({"group": groups, "side": sides}).group_by(["group", "side"]).aggregate([])
+    counted = pairs.group_by("group").aggregate([([], "count_all")])
+    several = pc.and_(pc.greater(counted["count_all"], 1), pc.is_valid(counted["group"]))
+    return counted.filter(several)["group"]
 
 
-def _differ(expected: Iterable[str], found: Iterable[str]) -> list[str]:
-    """Ids that one side has oftener than the other."""
-    a, b = Counter(expected), Counter(found)
-    return sorted((a - b) + (b - a))
-
-
-def _without_media(clips: Sequence[Row], workspace: Workspace) -> list[str]:
-    return [row["clip_id"] for row in clips if not workspace.resolve(row["media_uri"]).is_file()]
-
-
-def _lasts_otherwise(clip: Row) -> bool:
+def _excess_sec(clip: Row) -> float:
+    """How far the frames at the frame rate last from the duration."""
     shown_sec = clip["num_frames"] * clip["fps_den"] / max(clip["fps_num"], 1)
-    return bool(abs(shown_sec - clip["duration_us"] / 1e6) > _DURATION_SLACK_SEC)
-
-
-def _uses_of(clip: Row | None) -> tuple[str, ...]:
-    if clip is None or clip["split"] == "judge":
-        return ()
-    return ("pretrain", "finetune") if clip["split"] == "pretrain" else (clip["split"],)
-
-
-def _inside(sample: Row, sizes: Mapping[str, int]) -> bool:
-    end = sample["offset"] + sample["size"]
-    aligned = sample["offset"] % _TAR_BLOCK == 0 and sample["size"] % _TAR_BLOCK == 0
-    return bool(sample["offset"] >= 0 and aligned and end <= sizes.get(sample["shard"], 0))
-
-
-def _overlapping(samples: Sequence[Row]) -> Iterable[str]:
-    ordered = sorted(samples, key=lambda row: (row["shard"], row["offset"]))
-    for before, after in pairwise(ordered):
-        if before["shard"] == after["shard"] and before["offset"] + before["size"] > after["offset"]:
-            yield after["clip_id"]
-
-
-def _as_indexed(path: Path, stated: Row, samples: int) -> bool:
-    if not path.is_file() or path.stat().st_size != stated["bytes"] or samples != stated["samples"]:
-        return False
-    return bool(sha256_file(path) == stated["sha256"])
+    return float(abs(shown_sec - clip["duration_us"] / 1e6))

@@ -1,4 +1,9 @@
-"""What the records promise, in words and limits: one suite a record. `contracts` judges them; nothing here runs."""
+"""What the records promise, in words and limits: one suite a record. `contracts` judges them; nothing here runs.
+
+Rules are about single rows, or about the columns, so that any part of a record can be judged by itself. What a suite
+says of all rows together (`min_rows`, `unique`, `same`) is counted by `facts`. Limits that a user may want to move come
+from `ContractsConfig`; those that follow from what a column means, a share lying in 0..1, stand here.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +28,13 @@ from .records import (
 )
 
 _HEX64 = r"^[0-9a-f]{64}$"
-_LONGEST_US = 24 * 3600 * 1_000_000
 TRAINING_USES = ("pretrain", "finetune", "validation")
 """Uses that are encoded to shards; evaluation reads its clips from their media."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One expectation about a table."""
+    """One expectation about rows, or about the columns: never about how rows compare."""
 
     expectation: str
     """class name in great_expectations.expectations"""
@@ -40,134 +44,154 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Unique:
+    """No two rows have the same values of `columns`."""
+
+    columns: tuple[str, ...]
+    description: str
+
+
+_ONE_ROW_A_CLIP = Unique(("clip_id",), "clip_id is unique")
+
+
+@dataclass(frozen=True)
 class Suite:
-    """The rules of one record; `row_id` is the column by which an offending row is named."""
+    """The rules of one record."""
 
     name: str
     row_id: str
+    """the column by which an offending row is named"""
     rules: Sequence[Rule]
+    min_rows: int = 1
+    unique: Unique | None = None
+    same: str = ""
+    """a column that has one and the same value in all rows"""
 
 
-def clips_suite() -> Suite:
+def clips_suite(config: ContractsConfig) -> Suite:
     """Rules of `clips.parquet` after the split."""
+    longest = config.max_duration_sec
     rules = [
         *_shape(CLIPS),
-        *_identities("clip_id"),
+        _matches("clip_id", _HEX64, "64 hexadecimal digits"),
         *(_matches(name, _HEX64, "64 hexadecimal digits") for name in ("source_sha256", "media_sha256")),
-        _between("start_us", 0, _LONGEST_US, "a time in the source, in microseconds"),
-        _between("duration_us", 1, _LONGEST_US, "a positive length in microseconds"),
+        _between("start_us", 0, _us(longest), f"a time in the source, in microseconds, at most {longest:g} s"),
+        _between("duration_us", 1, _us(longest), f"a positive length in microseconds, at most {longest:g} s"),
         _between("fps_num", 1, 1_000_000, "positive"),
         _between("fps_den", 1, 1_000_000, "positive"),
         _between("num_frames", 1, None, "at least one frame"),
-        *(_between(name, 16, 16384, "16 to 16384 pixels") for name in ("width", "height")),
-        _between("sample_rate", 8000, 384_000, "8000 to 384000 Hz"),
-        _between("channels", 1, 64, "1 to 64"),
+        *(_within(name, config.min_frame_px, config.max_frame_px, " pixels") for name in ("width", "height")),
+        _within("sample_rate", config.min_sample_rate, config.max_sample_rate, " Hz"),
+        _within("channels", 1, config.max_channels),
         *(_filled(name) for name in ("source_uri", "video_codec", "audio_codec", "caption", "licence", "group")),
         _one_of("caption_from", ("source", "label_template")),
         _matches("media_uri", r"^media/(?!.*\.\./)[^\s]+\.mp4$", "a file under media/ of the workspace"),
         _one_of("split", SPLITS),
     ]
-    return Suite("clips", "clip_id", rules)
+    return Suite("clips", "clip_id", rules, unique=_ONE_ROW_A_CLIP)
 
 
-def rejects_suite() -> Suite:
+def rejects_suite(config: ContractsConfig) -> Suite:
     """Rules of `rejects.parquet`."""
+    longest = config.max_duration_sec
     rules = [
-        *_shape(REJECTS, min_rows=0),
+        *_shape(REJECTS),
         _filled("source_uri"),
-        _between("start_us", 0, _LONGEST_US, "a time in the source, in microseconds"),
-        _between("duration_us", 0, _LONGEST_US, "a length in microseconds, 0 for the whole source"),
+        _between("start_us", 0, _us(longest), f"a time in the source, in microseconds, at most {longest:g} s"),
+        _between(
+            "duration_us", 0, _us(longest), f"a length in microseconds, 0 for the whole source, at most {longest:g} s"
+        ),
         _one_of("reason", REJECT_REASONS),
         _filled("detail"),
-        Rule(
-            "ExpectCompoundColumnsToBeUnique",
-            "a span of a source is rejected once",
-            {"column_list": ["source_uri", "start_us", "duration_us"]},
-        ),
     ]
-    return Suite("rejects", "source_uri", rules)
+    once = Unique(("source_uri", "start_us", "duration_us"), "a span of a source is rejected once")
+    return Suite("rejects", "source_uri", rules, min_rows=0, unique=once)
 
 
-def signals_suite() -> Suite:
+def signals_suite(config: ContractsConfig) -> Suite:
     """Rules of `signals.parquet`."""
     shares = ("black_share", "still_share", "motion", "motion_peak", "silence_share", "clipping_share", "av_align")
     rules = [
         *_shape(SIGNALS),
-        *_identities("clip_id"),
+        _matches("clip_id", _HEX64, "64 hexadecimal digits"),
         _filled("signal_version"),
-        Rule(
-            "ExpectColumnUniqueValueCountToBeBetween",
-            "signal_version is one and the same: signals of two versions are not compared",
-            {"column": "signal_version", "min_value": 1, "max_value": 1},
-        ),
         *(_between(name, 0.0, 1.0, "between 0 and 1") for name in shares),
         _between("cuts", 0, None, "not negative"),
         _between("loudness_dbfs", -120.0, 20.0, "-120 to 20 dBFS"),
-        _between("onsets_per_sec", 0.0, 100.0, "0 to 100 a second"),
-        _between("av_offset_sec", -60.0, 60.0, "within a minute"),
+        _within("onsets_per_sec", 0.0, config.max_onsets_per_sec, " a second"),
+        _either_way("av_offset_sec", config.max_abs_offset_sec),
         _between("av_correlation", -1.0001, 1.0001, "between -1 and 1"),
         _between("av_confidence", 0.0, 1e6, "not negative and finite"),
     ]
-    return Suite("signals", "clip_id", rules)
+    return Suite("signals", "clip_id", rules, unique=_ONE_ROW_A_CLIP, same="signal_version")
 
 
-def reviews_suite() -> Suite:
+def reviews_suite(config: ContractsConfig) -> Suite:
     """Rules of `reviews.parquet`, the snapshot of verdicts."""
     rules = [
-        *_shape(REVIEWS, min_rows=0),
+        *_shape(REVIEWS),
         _matches("clip_id", _HEX64, "64 hexadecimal digits"),
         _one_of("verdict", VERDICTS),
         _filled("reviewer"),
-        _between("seconds_spent", 0.0, 86_400.0, "0 to 86400 s"),
+        _within("seconds_spent", 0.0, config.max_review_sec, " s"),
         _matches("at", r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)$", "ISO 8601 in UTC"),
+        _either_way("audio_shift_sec", config.max_abs_shift_sec),
+        _between("audio_shift_sec", -60.0, 60.0, "within a minute"),
     ]
-    return Suite("reviews", "clip_id", rules)
+    return Suite("reviews", "clip_id", rules, min_rows=0)
 
 
 def selection_suite(config: ContractsConfig) -> Suite:
     """Rules of `selection.parquet`."""
-    limit = config.max_abs_shift_sec
     rules = [
         *_shape(SELECTION),
-        *_identities("clip_id"),
+        _matches("clip_id", _HEX64, "64 hexadecimal digits"),
         _one_of("use", USES),
         _matches("reasons", r"^(?:[a-z_]+(?:,[a-z_]+)*)?$", "reasons joined by commas, or empty"),
         _between("weight", 1e-6, 1e6, "positive and finite"),
-        _between("audio_shift_sec", -limit, limit, f"at most {limit:g} s either way"),
+        _either_way("audio_shift_sec", config.max_abs_shift_sec),
     ]
-    return Suite("selection", "clip_id", rules)
+    return Suite("selection", "clip_id", rules, unique=_ONE_ROW_A_CLIP)
 
 
-def shards_suite() -> Suite:
+def shards_suite(config: ContractsConfig) -> Suite:
     """Rules of the shards' `samples.parquet`."""
+    longest = config.max_duration_sec
     rules = [
         *_shape(SHARD_SAMPLES),
-        *_identities("key", row_format=r"^[0-9a-f]{16,64}$", words="16 to 64 hexadecimal digits"),
+        _matches("key", r"^[0-9a-f]{16,64}$", "16 to 64 hexadecimal digits"),
         _matches("clip_id", _HEX64, "64 hexadecimal digits"),
         _one_of("use", TRAINING_USES),
         _filled("caption"),
         _between("weight", 1e-6, 1e6, "positive and finite"),
-        _between("window_start_us", 0, _LONGEST_US, "a time in the clip, in microseconds"),
+        _between("window_start_us", 0, _us(longest), f"a time in the clip, in microseconds, at most {longest:g} s"),
         _matches("shard", r"^shards/[^/]+\.tar$", "a tar file under shards/"),
         _between("offset", 0, None, "not negative"),
         _between("size", 512, None, "at least one tar block of 512 bytes"),
     ]
-    return Suite("shards", "clip_id", rules)
+    return Suite("shards", "clip_id", rules, unique=Unique(("key",), "key is unique"))
 
 
-def _shape(schema: pa.Schema, min_rows: int = 1) -> list[Rule]:
-    names = schema.names
+def _shape(schema: pa.Schema) -> list[Rule]:
     filled = (field.name for field in schema if not field.nullable)
     return [
-        Rule("ExpectTableColumnsToMatchOrderedList", "the columns are those of the schema", {"column_list": names}),
-        Rule("ExpectTableRowCountToBeBetween", f"there are at least {min_rows} rows", {"min_value": min_rows}),
+        Rule(
+            "ExpectTableColumnsToMatchOrderedList", "the columns are those of the schema", {"column_list": schema.names}
+        ),
         *(Rule("ExpectColumnValuesToNotBeNull", f"{name} is never null", {"column": name}) for name in filled),
     ]
 
 
-def _identities(column: str, row_format: str = _HEX64, words: str = "64 hexadecimal digits") -> list[Rule]:
-    unique = Rule("ExpectColumnValuesToBeUnique", f"{column} is unique", {"column": column})
-    return [_matches(column, row_format, words), unique]
+def _us(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _within(column: str, low: float, high: float, unit: str = "") -> Rule:
+    return _between(column, low, high, f"{low:.12g} to {high:.12g}{unit}")
+
+
+def _either_way(column: str, limit_sec: float) -> Rule:
+    return _between(column, -limit_sec, limit_sec, f"at most {limit_sec:g} s either way")
 
 
 def _between(column: str, low: float, high: float | None, words: str) -> Rule:

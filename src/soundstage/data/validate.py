@@ -10,17 +10,23 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..config.slices import ValidateSlice
-from ..errors import ContractError, DataError
+from ..errors import ContractError
 from ..stages.execute import Inputs, Outcome, Work
 from ..stages.files import write_json
 from . import facts, suites
-from .contracts import Contract, Fact, Verdict
+from .contracts import Contract
+from .findings import Fact, Verdict
+from .partitions import Record
 from .records import CLIPS, REJECTS, REVIEWS, SELECTION, SHARD_SAMPLES, SIGNALS
+from .shard_facts import shards_facts
 from .suites import Suite
+
+# As floats, which plain pandas makes of whole numbers beside a null, the values found would depend on the partition.
+_TYPES = {pa.int64(): pd.Int64Dtype()}
 
 
 def clips(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
@@ -29,34 +35,29 @@ def clips(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
     Raises:
         ContractError: suite, expectation and clip ids of all that fails.
     """
-    table = _read(work, inputs, "clips", "clips.parquet")
-    rejects = _read(work, inputs, "ingest", "rejects.parquet")
-    ingested = _read(work, inputs, "ingest", "clips.parquet")
+    limits = config.contracts
+    table = _record(config, work, inputs, "clips", "clips.parquet")
+    rejects = _record(config, work, inputs, "ingest", "rejects.parquet")
+    ingested = _record(config, work, inputs, "ingest", "clips.parquet")
+    judged = [(suites.clips_suite(limits), table, CLIPS), (suites.rejects_suite(limits), rejects, REJECTS)]
+    counts = inputs["ingest"].counts
 
     def together() -> list[Fact]:
-        return facts.clips_facts(
-            table.to_pylist(),
-            ingested.to_pylist(),
-            rejects.to_pylist(),
-            inputs["ingest"].counts,
-            work.workspace,
-            config.contracts,
-        )
+        return facts.clips_facts(table, ingested, rejects, counts, work.workspace, limits)
 
-    records = [(suites.clips_suite(), table, CLIPS), (suites.rejects_suite(), rejects, REJECTS)]
-    return _gate("validate-clips", work, records, together)
+    return _gate("validate-clips", work, judged, together)
 
 
-def signals(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:  # noqa: ARG001
+def signals(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
     """Judge the signals of the clips.
 
     Raises:
         ContractError: suite, expectation and clip ids of all that fails.
     """
-    table = _read(work, inputs, "signals", "signals.parquet")
-    scored = _read(work, inputs, "clips", "clips.parquet")
-    records = [(suites.signals_suite(), table, SIGNALS)]
-    return _gate("validate-signals", work, records, lambda: facts.signals_facts(scored.to_pylist(), table.to_pylist()))
+    table = _record(config, work, inputs, "signals", "signals.parquet")
+    scored = _record(config, work, inputs, "clips", "clips.parquet")
+    judged = [(suites.signals_suite(config.contracts), table, SIGNALS)]
+    return _gate("validate-signals", work, judged, lambda: facts.signals_facts(scored, table))
 
 
 def selection(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
@@ -65,51 +66,41 @@ def selection(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
     Raises:
         ContractError: suite, expectation and clip ids of all that fails.
     """
-    table = _read(work, inputs, "selection", "selection.parquet")
-    reviews = _read(work, inputs, "review", "reviews.parquet")
-    known = _read(work, inputs, "clips", "clips.parquet")
-
-    def together() -> list[Fact]:
-        return facts.selection_facts(known.to_pylist(), table.to_pylist(), reviews.to_pylist())
-
-    records = [(suites.selection_suite(config.contracts), table, SELECTION), (suites.reviews_suite(), reviews, REVIEWS)]
-    return _gate("validate-selection", work, records, together)
+    limits = config.contracts
+    table = _record(config, work, inputs, "selection", "selection.parquet")
+    reviews = _record(config, work, inputs, "review", "reviews.parquet")
+    known = _record(config, work, inputs, "clips", "clips.parquet")
+    judged = [(suites.selection_suite(limits), table, SELECTION), (suites.reviews_suite(limits), reviews, REVIEWS)]
+    return _gate("validate-selection", work, judged, lambda: facts.selection_facts(known, table, reviews))
 
 
-def shards(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:  # noqa: ARG001
+def shards(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
     """Judge the encoded samples against the selection and the files they lie in.
 
     Raises:
         ContractError: suite, expectation and clip ids of all that fails.
     """
-    table = _read(work, inputs, "shards", "samples.parquet")
-    chosen = _read(work, inputs, "selection", "selection.parquet")
+    table = _record(config, work, inputs, "shards", "samples.parquet")
+    chosen = _record(config, work, inputs, "selection", "selection.parquet")
     folder = work.workspace.output(inputs["shards"], "index.json").parent
-    records = [(suites.shards_suite(), table, SHARD_SAMPLES)]
-    return _gate(
-        "validate-shards", work, records, lambda: facts.shards_facts(chosen.to_pylist(), table.to_pylist(), folder)
-    )
+    judged = [(suites.shards_suite(config.contracts), table, SHARD_SAMPLES)]
+    return _gate("validate-shards", work, judged, lambda: shards_facts(chosen, table, folder))
 
 
-def _read(work: Work, inputs: Inputs, name: str, file: str) -> pa.Table:
+def _record(config: ValidateSlice, work: Work, inputs: Inputs, name: str, file: str) -> Record:
     """A record as it is: its columns are for the suite to judge."""
-    path = work.workspace.output(inputs[name], file)
-    try:
-        return pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as Parquet: {error}; rerun `soundstage {inputs[name].stage}`"
-        ) from error
+    return Record(work.workspace.output(inputs[name], file), config.contracts.partition_rows)
 
 
 def _gate(
-    stage: str, work: Work, records: Sequence[tuple[Suite, pa.Table, pa.Schema]], together: Callable[[], list[Fact]]
+    stage: str, work: Work, records: Sequence[tuple[Suite, Record, pa.Schema]], together: Callable[[], list[Fact]]
 ) -> Outcome:
-    """Judge rows, then types, then the facts: these are computed from sound rows only."""
+    """Judge rows, then each record as a whole, then records together: these facts are computed from sound ones only."""
     contract = Contract(work.scratch / "contract")
-    for suite, table, _ in records:
-        contract.judge(suite, table.to_pandas())
-    contract.judge_facts("types", [facts.types_fact(suite.name, table, schema) for suite, table, schema in records])
+    for suite, record, _ in records:
+        contract.judge(suite, (table.to_pandas(types_mapper=_TYPES.get) for table in record.partitions()))
+    whole = [fact for suite, record, schema in records for fact in facts.whole_facts(suite, record, schema)]
+    contract.judge_facts("whole_records", whole)
     if contract.holds:
         contract.judge_facts(f"{records[0][0].name}_together", together())
     verdict = contract.finish(work.out / "data_docs")
@@ -119,7 +110,7 @@ def _gate(
         raise ContractError(_message(stage, verdict, _keep(work.out, kept)))
     # The documents of an earlier failure would contradict this verdict.
     shutil.rmtree(kept, ignore_errors=True)
-    rows = sum(table.num_rows for _, table, _ in records)
+    rows = sum(len(record) for _, record, _ in records)
     return Outcome(counts={"rows": rows, "expectations": len(verdict.findings), "failed": 0})
 
 

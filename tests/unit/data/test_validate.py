@@ -151,7 +151,7 @@ CORRUPTIONS: list[tuple[str, list[Corruption]]] = [
     (
         "clips",
         [
-            ("clips", 1, {"clip_id": clip_id(0)}, "clips", "ExpectColumnValuesToBeUnique", "clip_id is unique"),
+            ("clips", 1, {"clip_id": clip_id(0)}, "whole_records", "repeated_in_clips", "clip_id is unique"),
             ("clips", 2, {"width": -3}, "clips", BETWEEN, "width is 16 to 16384 pixels"),
             ("clips", 2, {"split": "train"}, "clips", IN_SET, "split is one of pretrain, judge"),
             ("clips", 3, {"media_sha256": "xyz"}, "clips", REGEX, "media_sha256 is 64 hex"),
@@ -214,7 +214,14 @@ CORRUPTIONS: list[tuple[str, list[Corruption]]] = [
     (
         "selection",
         [
-            ("selection", 0, {"use": "finetune"}, "selection_together", "finetune_without_keep", "has a keep verdict"),
+            (
+                "selection",
+                0,
+                {"use": "finetune"},
+                "selection_together",
+                "finetune_without_keep",
+                "a verdict that keeps it: keep or shift",
+            ),
             ("selection", 2, {"clip_id": clip_id(99)}, "selection_together", "clips_lost_or_unknown", "a known clip"),
             ("selection", 3, {"use": "pretrain"}, "selection_together", "moved_between_splits", "only drops"),
             ("selection", 4, {"reasons": ""}, "selection_together", "dropped_without_reason", "has a reason"),
@@ -256,6 +263,43 @@ def test_corrupt_rows_stop_the_gate_and_are_named(tmp_path: Path, gate: str, cor
         assert tables[record][row].get("clip_id", tables[record][row].get("source_uri")) in line
 
 
+@pytest.fixture
+def long_tables() -> Tables:
+    """Four partitions of ten rows and a fifth with two; what is wrong is in the third and in the last."""
+    tables = _valid()
+    tables["clips"] = [clip_row(n) for n in range(42)]
+    tables["signals"] = [signals_row(n) for n in range(42)]
+    tables["signals"][23] |= {"cuts": -4}
+    tables["signals"][26] |= {"cuts": -5, "motion": None}
+    tables["signals"][41] |= {"clip_id": clip_id(7), "motion": 3.5}
+    return tables
+
+
+def _failures(workspace: Path) -> list[dict[str, Any]]:
+    result = json.loads((workspace / "contracts" / "validate-signals" / "result.json").read_text())
+    return [finding for finding in result["findings"] if not finding["success"]]
+
+
+def test_an_offender_in_the_third_partition_is_found_whatever_the_partitions(
+    tmp_path: Path, long_tables: Tables
+) -> None:
+    found = []
+    for rows in (10, 100_000):
+        with pytest.raises(ContractError, match=rf"cuts is not negative; 2 offend, found -4, -5: {clip_id(23)}"):
+            Gates(tmp_path / str(rows), long_tables, partition_rows=rows).run("signals")
+        found.append(_failures(tmp_path / str(rows)))
+    assert found[0] == found[1]
+    pages = sorted(tmp_path.glob("10/contracts/validate-signals/data_docs/validations/**/*.html"))
+    assert [page.stem for page in pages] == ["records-signals", "records-whole_records"]
+    named = {finding["description"]: (finding["offenders"], finding["examples"]) for finding in found[0]}
+    assert named == {
+        "motion is never null": (1, [clip_id(26)]),
+        "motion is between 0 and 1": (1, [clip_id(7)]),
+        "cuts is not negative": (2, [clip_id(23), clip_id(26)]),
+        "in signals, clip_id is unique": (2, [clip_id(7)]),
+    }
+
+
 def test_a_failed_gate_keeps_its_docs_until_it_passes(tmp_path: Path) -> None:
     tables = _valid()
     tables["signals"][2]["cuts"] = -1
@@ -288,7 +332,7 @@ def test_an_altered_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_missing_column_and_a_wrong_type_are_told(tmp_path: Path) -> None:
     gates = Gates(tmp_path, _valid())
     table = pa.Table.from_pylist(gates.tables["signals"], schema=records.SIGNALS)
-    table = table.drop_columns(["motion"]).set_column(5, "cuts", pa.array([0.0] * 5))
+    table = table.set_column(table.schema.get_field_index("cuts"), "cuts", pa.array([0.0] * 5)).drop_columns(["motion"])
     inputs = gates._inputs()
     inputs["signals"] = put(gates.workspace, "score", {"signals.parquet": lambda p: pq.write_table(table, p)})
     gates._inputs = lambda: inputs  # type: ignore[method-assign]
