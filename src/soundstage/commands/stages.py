@@ -12,7 +12,6 @@ from .options import ConfigOption, FreshOption, PresetOption, SetOption, SourceO
 _SUMMARIES = {
     "split": "Assign every group of clips to one split.",
     "score": "Compute the signals of every clip.",
-    "review": "Take the snapshot of human verdicts that later stages read.",
     "select": "Decide the use of every clip, with reasons.",
     "encode": "Write windows of the selected clips as shards.",
     "evaluate": "Generate the test clips under all conditions and measure them.",

@@ -44,6 +44,17 @@ def review_queue(
     return ordered
 
 
+def random_order(
+    clips: Sequence[Row], signals: Mapping[str, Row], config: SelectConfig, window_sec: Fraction
+) -> list[Row]:
+    """The clips that `review_queue` would hold, in an order that has nothing to do with what they show.
+
+    By clip id, which is a hash: any first part is a random sample, the same one each time, to calibrate on.
+    """
+    found = [clip for clip in clips if is_reviewable(clip, signals[clip["clip_id"]], config, window_sec)]
+    return sorted(found, key=lambda clip: str(clip["clip_id"]))
+
+
 def is_reviewable(clip: Row, signals: Row, config: SelectConfig, window_sec: Fraction) -> bool:
     """Whether a verdict can matter: nothing that holds against any verdict speaks against the clip."""
     return not final_reasons(clip, signals, config) and holds_window(clip, window_sec, 0.0)

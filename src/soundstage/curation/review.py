@@ -48,13 +48,13 @@ def append_reviews(workspace: Workspace, rows: Sequence[Row]) -> None:
     Raises:
         DataError: a row that is no human verdict; the row and what is wrong with it are named.
     """
-    append_new(workspace, rows, lambda row, ledger: True)  # noqa: ARG005
+    append_new(workspace, rows, lambda ledger: rows)  # noqa: ARG005
 
 
 def append_new(
-    workspace: Workspace, rows: Sequence[Row], is_new: Callable[[Row, Sequence[Row]], bool]
+    workspace: Workspace, rows: Sequence[Row], choose: Callable[[Sequence[Row]], Sequence[Row]]
 ) -> list[dict[str, Any]]:
-    """Append those of `rows` that are new to the ledger as it is when nobody else can write it; return these.
+    """Append what `choose` takes of `rows`, given the ledger as it is while nobody else can write it; return that.
 
     Raises:
         DataError: as `append_reviews`; then nothing is appended.
@@ -63,7 +63,7 @@ def append_new(
         check_verdict(row)
     with exclusive_lock(workspace.reviews.with_name(f".{workspace.reviews.name}.lock")):
         ledger = read_reviews(workspace)
-        new = [dict(row) for row in rows if is_new(row, ledger)]
+        new = [dict(row) for row in choose(ledger)]
         if new:
             _write(workspace.reviews, [*ledger, *new])
     return new

@@ -18,6 +18,8 @@ FRAMES = 8
 _FRAME_PX = 80
 _CURVES_PX = 64
 _WAVE, _ONSET, _MOTION = (196, 202, 210), (31, 111, 208), (216, 110, 0)
+# Less is noise of the encoder, which a still picture would else show as lively motion.
+_LEAST_MOTION = 0.3 / 255
 
 Curve = NDArray[np.float64]
 
@@ -43,17 +45,18 @@ def draw_strip(clip: DecodedClip, audio_shift_sec: float = 0.0) -> bytes:
     image = Image.new("RGB", (width, height + _CURVES_PX), "white")
     image.paste(Image.fromarray(picture), (0, 0))
     draw = ImageDraw.Draw(image)
+    for left in range(width // FRAMES, width, width // FRAMES):
+        draw.line([(left, 0), (left, height - 1)], fill="white")
     fps = float(clip.fps)
     column_sec = (np.arange(width) + 0.5) * len(clip.frames) / fps / width
     _draw_wave(draw, clip, column_sec - audio_shift_sec, height)
     envelope = signals.onset_envelope(clip.waveform, clip.sample_rate)
     rise = np.maximum(np.diff(signals.motion_curve(_grey(clip.frames)), prepend=0.0), 0.0)
     times = (np.arange(len(rise)) + 0.5) / fps
-    for at, values, moments, colour in (
-        (column_sec, rise, times, _MOTION),
-        (column_sec - audio_shift_sec, envelope.values, envelope.times_sec, _ONSET),
-    ):
-        _draw_curve(draw, _sampled(values, moments, at), height, colour)
+    moving = _relative(rise, times, column_sec, _LEAST_MOTION)
+    sounding = _relative(envelope.values, envelope.times_sec, column_sec - audio_shift_sec, 0.0)
+    _draw_curve(draw, moving, height, _MOTION)
+    _draw_curve(draw, sounding, height, _ONSET)
     stream = io.BytesIO()
     image.quantize(256).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
@@ -75,11 +78,12 @@ def _draw_wave(draw: ImageDraw.ImageDraw, clip: DecodedClip, column_sec: Curve, 
         draw.line([(column, middle - high * half), (column, middle - low * half)], fill=_WAVE)
 
 
-def _sampled(values: Curve, moments: Curve, at: Curve) -> Curve:
-    """The curve at each column, relative to its largest value; zero beyond its ends."""
-    if len(values) == 0 or values.max() <= 0:
+def _relative(values: Curve, moments: Curve, at: Curve, least: float) -> Curve:
+    """The curve at each moment, relative to its largest value but never to one under `least`; zero beyond its ends."""
+    largest = max(float(values.max(initial=0.0)), least)
+    if len(values) == 0 or largest <= 0:
         return np.zeros(len(at))
-    return np.asarray(np.interp(at, moments, values / values.max(), left=0.0, right=0.0))
+    return np.asarray(np.interp(at, moments, values / largest, left=0.0, right=0.0))
 
 
 def _draw_curve(draw: ImageDraw.ImageDraw, curve: Curve, top: int, colour: tuple[int, int, int]) -> None:
