@@ -98,14 +98,14 @@ class SplitConfig(Config):
         True, description="find near-duplicates: they share a group, and all but one of them are named in duplicate_of"
     )
     max_audio_bit_error: Share = Field(
-        0.25, description="share of sound fingerprint bits that may differ between copies; unrelated sound has 0.5"
+        0.2, description="share of sound fingerprint bits that may differ between copies; unrelated sound has 0.5"
     )
     max_video_bit_error: Share = Field(
         0.15, description="share of sure picture fingerprint bits that may differ between copies; unrelated have 0.5"
     )
     min_overlap: Share = Field(0.5, gt=0, description="common span of copies, as a share of the shorter clip")
     min_motion_correlation: Share = Field(
-        0.9, description="agreement of motion over time where sound cannot tell: both silent, one silent, or dubbed"
+        0.95, description="agreement of motion over time where sound cannot tell: both silent, one silent, or dubbed"
     )
 
     @model_validator(mode="after")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -25,10 +26,29 @@ class DecodedClip:
     waveform: NDArray[np.float32]
     """(samples,) mono, -1..1, starting with the first frame"""
     sample_rate: int
+    views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """what was asked for besides: (frames, height, width, 3) RGB each"""
 
 
-def decode_clip(path: Path, short_side: int | None = None, pixels: Literal["rgb24", "gray"] = "rgb24") -> DecodedClip:
+@dataclass(frozen=True)
+class View:
+    """RGB pictures in another size, taken from the same decode pass."""
+
+    size: tuple[int, int] | None = None
+    """width and height in pixels, whatever the shape of the video; None keeps its size"""
+    frames: frozenset[int] | None = None
+    """indices of the frames wanted; None takes all"""
+
+
+def decode_clip(
+    path: Path,
+    short_side: int | None = None,
+    pixels: Literal["rgb24", "gray"] = "rgb24",
+    views: Mapping[str, View] | None = None,
+) -> DecodedClip:
     """Decode a normalised clip, scaled so that its short side is `short_side` (None keeps its size).
+
+    `views` adds RGB pictures in other sizes under their names.
 
     Raises:
         DataError: the file cannot be decoded or lacks a stream.
@@ -39,33 +59,65 @@ def decode_clip(path: Path, short_side: int | None = None, pixels: Literal["rgb2
                 raise DataError(
                     f"{path}: a normalised clip has one video and one audio stream; rerun `soundstage ingest`"
                 )
-            return _decode(container, short_side, pixels)
+            return _decode(container, short_side, pixels, views or {})
     except (av.error.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be decoded: {error}; rerun `soundstage ingest`") from error
 
 
-def _decode(container: av.container.InputContainer, short_side: int | None, pixels: str) -> DecodedClip:
+def _decode(
+    container: av.container.InputContainer, short_side: int | None, pixels: str, views: Mapping[str, View]
+) -> DecodedClip:
     video, audio = container.streams.video[0], container.streams.audio[0]
     # Frame threads would make decode order, and so memory, depend on the machine.
     video.thread_type = "NONE"
-    # One persistent converter: a frame's own reformat() builds a new one each call, ten times slower.
-    reformatter = VideoReformatter()
-    width, height = _scaled(video.width, video.height, short_side)
-    images: list[NDArray[np.uint8]] = []
+    pictures = _Pictures(*_scaled(video.width, video.height, short_side), pixels)
+    others = {name: _Pictures(*(v.size or (video.width, video.height)), "rgb24", v.frames) for name, v in views.items()}
     sound: list[NDArray[np.float32]] = []
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=audio.rate)
     for packet in container.demux(video, audio):
         for frame in packet.decode():
             if isinstance(frame, av.VideoFrame):
-                small = reformatter.reformat(frame, width, height, pixels, interpolation="AREA", threads=1)
-                images.append(np.asarray(small.to_ndarray(), dtype=np.uint8))
+                for taken in (pictures, *others.values()):
+                    taken.take(frame)
             elif isinstance(frame, av.AudioFrame):
                 sound.extend(part.to_ndarray()[0] for part in resampler.resample(frame))
-    if not images:
+    if not pictures.images:
         raise av.error.InvalidDataError(0, "no video frame decoded")
-    rate = Fraction(video.average_rate or video.guessed_rate or 0)
+    # A guess would be one over the container's clock: a thousand frames a second in Matroska.
+    if not video.average_rate:
+        raise av.error.InvalidDataError(0, "its video stream states no frame rate")
     waveform = np.concatenate(sound) if sound else np.zeros(0, np.float32)
-    return DecodedClip(np.stack(images), rate, waveform.astype(np.float32), int(audio.rate))
+    rate = Fraction(video.average_rate)
+    stacked = {name: taken.stack() for name, taken in others.items()}
+    return DecodedClip(pictures.stack(), rate, waveform.astype(np.float32), int(audio.rate), stacked)
+
+
+class _Pictures:
+    """Frames of one size and pixel format, collected as they are decoded."""
+
+    def __init__(self, width: int, height: int, pixels: str, wanted: frozenset[int] | None = None) -> None:
+        # One persistent converter: a frame's own reformat() builds a new one each call, ten times slower.
+        self._reformatter = VideoReformatter()
+        self._width, self._height, self._pixels, self._wanted = width, height, pixels, wanted
+        self._seen = 0
+        self.images: list[NDArray[np.uint8]] = []
+
+    def take(self, frame: av.VideoFrame) -> None:
+        """Convert the next frame of the video, if it is wanted."""
+        index, self._seen = self._seen, self._seen + 1
+        if self._wanted is not None and index not in self._wanted:
+            return
+        small = self._reformatter.reformat(
+            frame, self._width, self._height, self._pixels, interpolation="AREA", threads=1
+        )
+        self.images.append(np.asarray(small.to_ndarray(), dtype=np.uint8))
+
+    def stack(self) -> NDArray[np.uint8]:
+        """All that was taken: (frames, height, width[, 3])."""
+        if not self.images:
+            colours = () if self._pixels == "gray" else (3,)
+            return np.zeros((0, self._height, self._width, *colours), np.uint8)
+        return np.stack(self.images)
 
 
 def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:

@@ -1,4 +1,7 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ from soundstage.config.slices import ScoreSlice
 from soundstage.config.tree import ScoreConfig
 from soundstage.curation import score
 from soundstage.data.records import CLIPS, SIGNALS, read_table, write_table
-from soundstage.errors import DataError
+from soundstage.errors import ConfigError, DataError
 from soundstage.media.encode import write_video
 from soundstage.stages import StageRecord, Workspace, execute
 from tests.unit.curation.makers import FPS, RATE, clicks, irregular, pulses
@@ -36,9 +39,11 @@ def _make(workspace: Workspace) -> StageRecord:
     return put(workspace, "split", {"clips.parquet": lambda p: write_table(p, CLIPS, rows, ["clip_id"])})
 
 
-def _run(workspace: Workspace, clips: StageRecord, workers: int) -> StageRecord:
-    config = ScoreSlice(score=ScoreConfig(workers=workers))
-    return execute("score", score.run, config, {"clips": clips}, workspace, code_version="t", cacheable=False).record
+def _run(workspace: Workspace, clips: StageRecord, workers: int, **changes: Any) -> StageRecord:
+    # Without speech: every scoring process would import torch.
+    config = ScoreSlice(score=ScoreConfig(**({"speech": False} | changes | {"workers": workers})))
+    inputs = {"clips": clips, "curator": put(workspace, "curator", {})}
+    return execute("score", score.run, config, inputs, workspace, code_version="t", cacheable=False).record
 
 
 def test_planted_defects_show_in_the_signals_and_processes_change_nothing(tmp_path: Path) -> None:
@@ -49,6 +54,8 @@ def test_planted_defects_show_in_the_signals_and_processes_change_nothing(tmp_pa
     good, silent, frozen, cut, late = (rows[clip_id(number)] for number in range(5))
     assert (good["cuts"], good["black_share"], good["clipping_share"]) == (0, 0.0, 0.0)
     assert good["motion_peak"] > 0.1
+    assert (good["pan_share"], good["letterbox_share"]) == (0.0, 0.0)
+    assert good["sharpness"] > 0
     assert good["av_offset_sec"] == pytest.approx(0.0, abs=0.04)
     assert good["av_align"] > 0.6
     assert silent["loudness_dbfs"] < -100
@@ -62,17 +69,19 @@ def test_planted_defects_show_in_the_signals_and_processes_change_nothing(tmp_pa
         "clips": 5,
         "signals": 5,
         "sync_measured": 5 - sum(r["av_correlation"] is None for r in rows.values()),
+        "sync_learned": 0,
     }
+    nulls = [name for name in SIGNALS.names if all(row[name] is None for row in rows.values())]
+    assert sorted(name for name in nulls if "sync" not in name) == sorted(record.notes["null_columns"].split(", "))
     assert _run(workspace, clips, workers=1).content == record.content
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_clip_that_cannot_be_decoded_is_named(tmp_path: Path, workers: int) -> None:
+def test_a_clip_that_cannot_be_decoded_is_named_across_processes(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path)
     clips = _make(workspace)
     workspace.resolve(clip_row(3)["media_uri"]).write_bytes(b"no video")
     with pytest.raises(DataError, match=f"clip {clip_id(3)} cannot be scored"):
-        _run(workspace, clips, workers)
+        _run(workspace, clips, workers=2)
 
 
 def test_a_clip_whose_media_changed_is_named(tmp_path: Path) -> None:
@@ -82,3 +91,44 @@ def test_a_clip_whose_media_changed_is_named(tmp_path: Path) -> None:
     write_video(workspace.resolve(clip_row(1)["media_uri"]), frames, FPS, clicks([0.1], 0.4), RATE)
     with pytest.raises(DataError, match=rf"clip {clip_id(1)}: .* holds 10 frames, its record says 96"):
         _run(workspace, clips, 1)
+
+
+def test_what_is_configured_is_measured_from_the_same_pass(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path)
+    row = clip_row(0, num_frames=2 * FPS, duration_us=2_000_000)
+    first, second = (pulses([0.3, 0.8], 1.0, seed=seed) for seed in (1, 2))
+    colour = np.repeat(np.concatenate([first, second])[..., None], 3, axis=3)
+    write_video(workspace.resolve(row["media_uri"]), colour, FPS, clicks([0.3, 0.8], 2.0), RATE)
+    clips = put(workspace, "split", {"clips.parquet": lambda p: write_table(p, CLIPS, [row], ["clip_id"])})
+    plain, full = (_run(workspace, clips, 1, speech=on, learned_cuts=on, optical_flow=on) for on in (False, True))
+    (less,), (more,) = (read_table(workspace.output(record, "signals.parquet"), SIGNALS) for record in (plain, full))
+    added = {name: more[name] for name in SIGNALS.names if more[name] != less[name]}
+    assert set(added) == {"speech_share", "cuts_learned", "optical_flow"}
+    assert (added["speech_share"], added["cuts_learned"]) == (0.0, 1)
+    assert 0 < added["optical_flow"] < 5
+    assert full.notes["null_columns"] == "image_text_cosine, audio_text_cosine, image_audio_cosine"
+
+
+def test_an_encoder_that_is_not_there_stops_before_any_clip_is_decoded(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path)
+    clips = _make(workspace)
+    workspace.resolve(clip_row(0)["media_uri"]).unlink()
+    with pytest.raises(ConfigError, match=r"score.audio_text_model='.*none' is neither a folder with a model"):
+        _run(workspace, clips, 1, audio_text_model=str(tmp_path / "none"))
+
+
+def test_results_keep_their_order_and_few_tasks_wait() -> None:
+    """However long the manifest, only some chunks of it are in memory."""
+    taken: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(1, 401):
+            taken.append(task)
+            yield task
+
+    ahead, chunk = 3, 4
+    with ThreadPoolExecutor(2) as pool:
+        for count, result in enumerate(score.in_order(pool, lambda task: -task, tasks(), ahead), start=1):
+            assert result == -count
+            assert len(taken) <= count - 1 + ahead * chunk
+    assert count == len(taken) == 400

@@ -1,25 +1,42 @@
 """Signals: pure functions of a clip's small grey frames and mono sound, each with a unit and its known failures."""
 
 from .cuts import count_cuts
+from .cuts_learned import TRANSNET_SIZE, count_learned_cuts
+from .flow import mean_flow, optical_flow
+from .meaning import audio_text_cosine, check_encoder, image_text_cosine, spread_frames
 from .motion import frozen_share, motion_curve, motion_peak, motion_peaks
-from .picture import black_share
+from .pan import pan_share
+from .picture import black_share, letterbox_share, sharpness
 from .sound import OnsetEnvelope, clipping_share, loudness_dbfs, onset_envelope, onset_times, silence_share
+from .speech import speech_share
 from .sync import Offset, av_align, best_offset
 
 __all__ = [
+    "TRANSNET_SIZE",
     "Offset",
     "OnsetEnvelope",
+    "audio_text_cosine",
     "av_align",
     "best_offset",
     "black_share",
+    "check_encoder",
     "clipping_share",
     "count_cuts",
+    "count_learned_cuts",
     "frozen_share",
+    "image_text_cosine",
+    "letterbox_share",
     "loudness_dbfs",
+    "mean_flow",
     "motion_curve",
     "motion_peak",
     "motion_peaks",
     "onset_envelope",
     "onset_times",
+    "optical_flow",
+    "pan_share",
+    "sharpness",
     "silence_share",
+    "speech_share",
+    "spread_frames",
 ]

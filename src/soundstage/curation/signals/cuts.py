@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,9 +35,7 @@ def find_cuts(frames: NDArray[np.uint8]) -> list[int]:
     frames, and a cut within four frames of either end (nothing shows that it lasts). The thresholds lie midway between
     known cuts and the fiercest motion of real and drawn clips.
     """
-    shares = np.array(
-        [float(np.mean(block_means(after, before) > _CHANGED_LEVEL)) for before, after in pairwise(frames)]
-    )
+    shares = np.asarray((block_means(frames) > _CHANGED_LEVEL).mean(axis=(1, 2)))
     found: list[int] = []
     for i in range(_NEIGHBOURS - 1, len(shares) - _NEIGHBOURS + 1):
         # A blended cut fulfils the conditions in both of its pairs.

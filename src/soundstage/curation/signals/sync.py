@@ -16,6 +16,7 @@ _SMOOTHING_SEC = 0.04
 _PEAK_REACH_SEC = 0.15
 _MIN_OVERLAP_SEC = 1.0
 _MIN_DEVIATION = 1e-6
+_MIN_VARIATION = 1e-9
 _NEARNESS_PER_SEC = 0.1
 
 
@@ -79,19 +80,36 @@ def best_offset(
         return None
     reach = min(round(max_offset_sec * _RATE), len(times) - round(_MIN_OVERLAP_SEC * _RATE))
     lags = np.arange(-reach, reach + 1)
-    scores = np.array([_correlation_at(motion, sound, int(lag)) for lag in lags])
+    scores = _correlations(motion, sound, reach)
     best = int((scores - _NEARNESS_PER_SEC * np.abs(lags) / _RATE).argmax())
     offset_sec = (best + _vertex(scores, best) - reach) / _RATE
     return Offset(offset_sec, float(scores[best]), _confidence(scores, best))
 
 
-def _correlation_at(motion: NDArray[np.float64], sound: NDArray[np.float64], lag: int) -> float:
-    """Pearson correlation of sound `lag` values late against motion, over their common time."""
-    a = motion[max(0, -lag) : len(motion) - max(0, lag)]
-    b = sound[max(0, lag) : len(sound) - max(0, -lag)]
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 1e-12 else 0.0
+def _correlations(motion: NDArray[np.float64], sound: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Pearson correlation of sound against motion over their common time: (2 reach + 1,), entry i at lag i - reach.
+
+    At a positive lag the sound is that many values late. Sums over a common time are differences of running sums.
+    """
+    length = len(motion)
+    motion, sound = motion - motion.mean(), sound - sound.mean()
+    lags = np.arange(-reach, reach + 1)
+    products = np.correlate(np.pad(sound, reach), motion, mode="valid")
+    counts = length - np.abs(lags)
+    first_motion, first_sound = np.maximum(0, -lags), np.maximum(0, lags)
+    a, a_squares = (_window_sums(x, first_motion, counts) for x in (motion, motion * motion))
+    b, b_squares = (_window_sums(x, first_sound, counts) for x in (sound, sound * sound))
+    norm = np.sqrt(np.maximum(a_squares - a * a / counts, 0.0) * np.maximum(b_squares - b * b / counts, 0.0))
+    # A common time in which either hardly varies has no correlation, only rounding.
+    is_varied = norm > _MIN_VARIATION * np.sqrt((motion @ motion) * (sound @ sound))
+    return np.divide(products - a * b / counts, norm, out=np.zeros(len(lags)), where=is_varied)
+
+
+def _window_sums(
+    values: NDArray[np.float64], first: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    running = np.concatenate([[0.0], np.cumsum(values)])
+    return np.asarray(running[first + counts] - running[first])
 
 
 def _vertex(scores: NDArray[np.float64], best: int) -> float:
