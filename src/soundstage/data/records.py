@@ -88,6 +88,25 @@ REJECTS = _schema(
     ("detail", _S, False),
 )
 
+FINGERPRINTS = _schema(
+    ("clip_id", _S, False),
+    ("version", _S, False),  # of the fingerprint; two versions are never compared
+    ("sound", pa.binary(), False),  # little-endian uint32 each 1/25 s; 0: nothing to hear
+    ("picture", pa.binary(), False),  # little-endian uint64 each 1/8 s: 64 signs
+    ("picture_sure", pa.binary(), False),  # which of these signs are to be trusted
+    ("motion", pa.binary(), False),  # uint8 each 1/24 s, sixteenths of the root of the mean grey difference
+)
+
+DUPLICATES = _schema(
+    ("clip_id", _S, False),
+    ("duplicate_of", _S, False),  # clip_id of the kept clip, with which this one was compared
+    ("offset_sec", _F, False),  # this clip starts so much after the start of the kept one
+    ("overlap_sec", _F, False),  # common span
+    ("video_bit_error", _F, False),  # share of sure picture bits that differ
+    ("audio_bit_error", _F, True),  # share of sound bits that differ; null: neither has sound
+    ("motion_correlation", _F, True),  # null: one of them does not move
+)
+
 SIGNALS = _schema(
     ("clip_id", _S, False),
     ("signal_version", _S, False),

@@ -1,0 +1,74 @@
+"""What the index is asked for: 32-bit words that a copy shares at many ticks and a stranger at hardly any.
+
+Sound words are used nearly as they are. For copies whose sound is missing or another one, timing words say when the
+picture moves and roughly how it looks. Both belong to a place in the clip, so equal words vote for an offset.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fingerprint import Fingerprints, Ragged
+from .picture import MOTION_HZ, MOTION_STEPS, PICTURE_HZ
+
+NO_WORD = 0
+_KERNEL = np.array([1, 2, 3, 4, 3, 2, 1]) / 16
+_BITS = 24
+_STRIDE = 2
+_SPAN = (_BITS - 1) * _STRIDE + 1
+_MOVING = 0.5  # share of the largest motion of a word's 2 s
+_WEAKEST = 0.7 * MOTION_STEPS
+_FEWEST = 3  # bits set, and bits not set: fewer say nothing of timing
+_LOOK_BITS = 7
+_LOOKS = 2
+
+
+def smooth_motion(motion: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Motion (ticks,) over a triangle of 0.29 s: another frame rate moves and halves its peaks, hardly its hills."""
+    if not len(motion):
+        return np.zeros(0)
+    return np.convolve(motion, _KERNEL)[3:-3]
+
+
+def timing_words(
+    motion: NDArray[np.uint8], picture: NDArray[np.uint64], sure: NDArray[np.uint64]
+) -> list[NDArray[np.uint32]]:
+    """Words (ticks at MOTION_HZ,) for each of two looks; NO_WORD where nothing moves, or all the time.
+
+    Bit i says whether the picture moves 2 i ticks later, measured by the strongest motion of those 2 s, so that
+    neither contrast nor size matters. The eight bits above hold signs of the picture word shown at the tick.
+    """
+    hills = smooth_motion(motion)
+    count = len(hills) - _SPAN + 1
+    if count < 1:
+        return [np.zeros(0, np.uint32)] * _LOOKS
+    spans = np.lib.stride_tricks.sliding_window_view(hills, _SPAN)
+    peaks = spans.max(axis=1)
+    moving = spans[:, ::_STRIDE] > _MOVING * peaks[:, None]
+    number = moving.sum(axis=1)
+    usable = (peaks > _WEAKEST) & (number >= _FEWEST) & (number <= _BITS - _FEWEST)
+    timing = (moving * (1 << np.arange(_BITS, dtype=np.uint32))).sum(axis=1, dtype=np.uint32)
+    shown = (picture & sure)[np.minimum(np.arange(count) * PICTURE_HZ // MOTION_HZ, len(picture) - 1)]
+    return [np.where(usable, timing | _look(shown, index), NO_WORD).astype(np.uint32) for index in range(_LOOKS)]
+
+
+def _look(shown: NDArray[np.uint64], index: int) -> NDArray[np.uint32]:
+    """Seven signs of a picture word and which seven, above the timing bits."""
+    bits = (shown >> np.uint64(index * _LOOK_BITS)) & np.uint64((1 << _LOOK_BITS) - 1)
+    return ((bits.astype(np.uint32) << np.uint32(1)) | np.uint32(index)) << np.uint32(_BITS)
+
+
+def all_timing_words(prints: Fingerprints) -> list[Ragged]:
+    """Timing words of a corpus, one Ragged a look."""
+    made = [timing_words(prints.motion[i], prints.picture[i], prints.picture_sure[i]) for i in range(len(prints))]
+    return [Ragged.joined([words[look] for words in made], "<u4") for look in range(_LOOKS)]
+
+
+def partial_sound_words(sound: Ragged) -> list[Ragged]:
+    """Sound words without their six highest and without their six lowest bands.
+
+    Coding takes the highest bands first and a cut between two ticks turns bits anywhere, so whole words of short,
+    strongly coded copies agree nowhere; 26 bits do at several ticks.
+    """
+    return [Ragged(sound.values & np.uint32(mask), sound.starts) for mask in (0x03FF_FFFF, 0xFFFF_FFC0)]
