@@ -1,20 +1,28 @@
 """Splits are assigned once, right after ingestion, by group: no later step may move a clip, only drop it.
 
-A group is a source video: all spans of one source fall into one split. Near-duplicates of different sources do not
-join groups yet; sources with equal bytes are one source already.
+A group is what near-duplicates join of sources: all spans of one source, of its copies, and of copies of those fall
+into one split. The clip that stands for its near-duplicates is told here too; `select` drops the others.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from ..config.slices import SplitSlice
 from ..config.tree import SplitConfig
 from ..errors import ConfigError, DataError
 from ..stages.execute import Inputs, Outcome, Work
 from ..stages.files import sha256_text
-from .records import CLIPS, SPLITS, read_table, write_table
+from .duplicates.clusters import Duplicate, find_duplicates, group_names
+from .duplicates.links import Link, find_links
+from .duplicates.table import read_fingerprints
+from .records import CLIPS, DUPLICATES, SPLITS, read_table, write_table
+
+Row = Mapping[str, Any]
 
 OPEN_CLASS = "open_class_test"
 # Who goes first when there are fewer groups than splits.
@@ -22,22 +30,66 @@ _PRIORITY = ("pretrain", "test", "validation", "judge")
 
 
 def run(config: SplitSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Fill `group` and `split` of every clip; writes `clips.parquet`.
+    """Fill `group`, `split` and `duplicate_of` of every clip; writes `clips.parquet` and `duplicates.parquet`.
+
+    Near-duplicates are compared by the `fingerprints.parquet` of the ingestion. A silent or dubbed copy joins the group
+    of its original without being called a duplicate.
 
     Raises:
         ConfigError: an open class that no clip has.
-        DataError: nothing is left beside the open classes.
+        DataError: nothing is left beside the open classes, or clips lack their fingerprints.
     """
     clips = read_table(work.workspace.output(inputs["ingest"], "clips.parquet"), CLIPS)
+    # The canonical order: whatever was ingested together, or when, the same clips give the same groups.
+    clips.sort(key=lambda clip: clip["clip_id"])
+    links, duplicates = _near_duplicates(clips, inputs, work, config.split)
+    groups = group_names(clips, links)
     labels: dict[str, set[str]] = defaultdict(set)
-    for clip in clips:
-        labels[clip["source_sha256"]].add(clip["label"])
+    for clip, group in zip(clips, groups, strict=True):
+        labels[group].add(clip["label"])
     splits = assign_splits(labels, config.split)
-    rows = [clip | {"group": clip["source_sha256"], "split": splits[clip["source_sha256"]]} for clip in clips]
-    assert len(rows) == len(clips)
+    stands_for = {copy.clip: clips[copy.kept]["clip_id"] for copy in duplicates}
+    rows = [
+        clip | {"group": group, "split": splits[group], "duplicate_of": stands_for.get(index, "")}
+        for index, (clip, group) in enumerate(zip(clips, groups, strict=True))
+    ]
     write_table(work.out / "clips.parquet", CLIPS, rows, sort_by=["clip_id"])
+    found = [_duplicate_row(copy, clips) for copy in duplicates]
+    write_table(work.out / "duplicates.parquet", DUPLICATES, found, sort_by=["clip_id"])
     counts = {f"split_{name}": sum(row["split"] == name for row in rows) for name in SPLITS}
+    counts |= {"near_duplicates": len(found), "clusters": len(set(stands_for.values()))}
+    counts["largest_group"] = max(Counter(groups).values())
     return Outcome(counts={"clips": len(rows), "groups": len(splits), **counts})
+
+
+def _near_duplicates(
+    clips: Sequence[Row], inputs: Inputs, work: Work, config: SplitConfig
+) -> tuple[list[Link], list[Duplicate]]:
+    """Links and duplicates by place in `clips`; none when they are not wanted."""
+    if not config.near_duplicates:
+        return [], []
+    if "fingerprints.parquet" not in inputs["ingest"].outputs:
+        raise DataError(
+            "the ingestion wrote no fingerprints.parquet, by which near-duplicates are found; rerun `soundstage ingest`, "
+            "or set split.near_duplicates=false to go without"
+        )
+    path = work.workspace.output(inputs["ingest"], "fingerprints.parquet")
+    prints = read_fingerprints(path, [clip["clip_id"] for clip in clips])
+    _, sources = np.unique([clip["source_sha256"] for clip in clips], return_inverse=True)
+    links = find_links(prints, sources.astype(np.int64), config)
+    return links, find_duplicates(clips, prints, links, config)
+
+
+def _duplicate_row(copy: Duplicate, clips: Sequence[Row]) -> Row:
+    return {
+        "clip_id": clips[copy.clip]["clip_id"],
+        "duplicate_of": clips[copy.kept]["clip_id"],
+        "offset_sec": copy.found.offset_sec,
+        "overlap_sec": copy.found.overlap_sec,
+        "video_bit_error": copy.found.video_bit_error,
+        "audio_bit_error": copy.found.audio_bit_error,
+        "motion_correlation": copy.found.motion_correlation,
+    }
 
 
 def assign_splits(labels: Mapping[str, set[str]], config: SplitConfig) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ...errors import DataError
@@ -73,6 +74,15 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def take(self, chosen: NDArray[np.int64]) -> Ragged:
+        """The arrays of some clips, in the order given; itself when these are all in their order."""
+        if np.array_equal(chosen, np.arange(len(self))):
+            return self
+        lengths = np.diff(self.starts)[chosen]
+        starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        places = np.arange(starts[-1]) + np.repeat(self.starts[:-1][chosen] - starts[:-1], lengths)
+        return Ragged(self.values[places], starts)
+
     @staticmethod
     def joined(parts: Sequence[NDArray[Any]], kind: str) -> Ragged:
         """Parts in a row."""
@@ -95,6 +105,10 @@ class Fingerprints:
     def __getitem__(self, index: int) -> Fingerprint:
         return Fingerprint(*(getattr(self, name)[index] for name in _TYPES))
 
+    def take(self, chosen: NDArray[np.int64]) -> Fingerprints:
+        """Some of them, in the order given."""
+        return Fingerprints(**{name: getattr(self, name).take(chosen) for name in _TYPES})
+
     @staticmethod
     def of(items: Sequence[Fingerprint]) -> Fingerprints:
         """Fingerprints in a row."""
@@ -109,7 +123,7 @@ class Fingerprints:
         Raises:
             DataError: rows of another version, or broken ones.
         """
-        versions = sorted(set(table.column("version").to_pylist()))
+        versions = sorted(pc.unique(table.column("version")).to_pylist())
         if versions not in ([], [FINGERPRINT_VERSION]):
             raise DataError(
                 f"fingerprints have version {', '.join(versions)}, this code compares version {FINGERPRINT_VERSION}; "

@@ -73,7 +73,7 @@ def _errors(votes: Votes, sound: Ragged, min_overlap: float) -> NDArray[np.float
 def _sampled(
     votes: Votes, lengths: NDArray[np.int64], min_overlap: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Ticks of the first and of the second clips (votes, looks) spread over the common span, and whether it suffices."""
+    """Ticks of first and second clips (votes, looks) spread over the common span, and whether that is long enough."""
     first, second = lengths[votes.first], lengths[votes.second]
     begin = np.maximum(0, -votes.offset)
     common = np.minimum(second, first - votes.offset) - begin
