@@ -9,10 +9,11 @@ from .pan import pan_share
 from .picture import black_share, letterbox_share, sharpness
 from .sound import OnsetEnvelope, clipping_share, loudness_dbfs, onset_envelope, onset_times, silence_share
 from .speech import speech_share
-from .sync import Offset, av_align, best_offset
+from .sync import LagCurve, Offset, av_align, best_offset, lag_curve
 
 __all__ = [
     "TRANSNET_SIZE",
+    "LagCurve",
     "Offset",
     "OnsetEnvelope",
     "audio_text_cosine",
@@ -25,6 +26,7 @@ __all__ = [
     "count_learned_cuts",
     "frozen_share",
     "image_text_cosine",
+    "lag_curve",
     "letterbox_share",
     "loudness_dbfs",
     "mean_flow",

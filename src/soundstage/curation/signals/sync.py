@@ -56,18 +56,29 @@ class Offset:
     """the correlation over the best one that belongs to another peak"""
 
 
-def best_offset(
+@dataclass(frozen=True)
+class LagCurve:
+    """Correlation of motion and sound at every delay."""
+
+    offsets_sec: NDArray[np.float64]
+    """ascending, 10 ms apart; positive: the sound is late"""
+    correlations: NDArray[np.float64]
+    """Pearson, -1..1"""
+
+    def best_within(self, earliest_sec: float, latest_sec: float) -> float:
+        """The largest correlation at a delay between the two, ends included."""
+        inside = (self.offsets_sec >= earliest_sec - 1e-9) & (self.offsets_sec <= latest_sec + 1e-9)
+        return float(self.correlations[inside].max())
+
+
+def lag_curve(
     curve: NDArray[np.float64], fps: float, envelope: OnsetEnvelope, max_offset_sec: float
-) -> Offset | None:
-    """The delay at which onset strength and the onset of motion correlate best; None where either does not vary.
+) -> LagCurve | None:
+    """How onset strength and the onset of motion correlate at each delay; None where either does not vary.
 
     `curve` is (T - 1,) of `motion_curve`. Its rises (falls cut to zero) are to motion what spectral flux is to sound:
     the start of a stroke, not its length, meets the start of its sound. Both are brought to 100 values a second and
-    smoothed by 40 ms; every lag up to `max_offset_sec` gives one Pearson correlation over the time both cover. Among
-    near-equal lags the smaller wins, at 0.1 of correlation a second; a parabola through the best three places the top
-    between lags. A real motion precedes the sound it makes (an arm swings before it hits): clips in sync show up to
-    +230 ms. Periodic events fit at several lags, the confidence then nears 1. A thing that
-    jumps there and back equally fast fits at both; a camera pan hides the motion of things.
+    smoothed by 40 ms; every lag up to `max_offset_sec` gives one Pearson correlation over the time both cover.
     """
     times = np.arange(0.0, (len(curve) + 1) / fps, 1 / _RATE)
     if len(curve) < 2 or len(envelope.values) < 2 or len(times) / _RATE < _MIN_OVERLAP_SEC:
@@ -79,10 +90,25 @@ def best_offset(
     if motion.std() < _MIN_DEVIATION or sound.std() < _MIN_DEVIATION:
         return None
     reach = min(round(max_offset_sec * _RATE), len(times) - round(_MIN_OVERLAP_SEC * _RATE))
-    lags = np.arange(-reach, reach + 1)
-    scores = _correlations(motion, sound, reach)
-    best = int((scores - _NEARNESS_PER_SEC * np.abs(lags) / _RATE).argmax())
-    offset_sec = (best + _vertex(scores, best) - reach) / _RATE
+    return LagCurve(np.arange(-reach, reach + 1) / _RATE, _correlations(motion, sound, reach))
+
+
+def best_offset(
+    curve: NDArray[np.float64], fps: float, envelope: OnsetEnvelope, max_offset_sec: float
+) -> Offset | None:
+    """The delay at which onset strength and the onset of motion correlate best; None where either does not vary.
+
+    Of the delays of `lag_curve`, among near-equal ones the smaller wins, at 0.1 of correlation a second; a parabola
+    through the best three places the top between them. A real motion precedes the sound it makes (an arm swings before
+    it hits): clips in sync show up to +230 ms. Periodic events fit at several lags, the confidence then nears 1. A
+    thing that jumps there and back equally fast fits at both; a camera pan hides the motion of things.
+    """
+    lags = lag_curve(curve, fps, envelope, max_offset_sec)
+    if lags is None:
+        return None
+    scores = lags.correlations
+    best = int((scores - _NEARNESS_PER_SEC * np.abs(lags.offsets_sec)).argmax())
+    offset_sec = float(lags.offsets_sec[best]) + _vertex(scores, best) / _RATE
     return Offset(offset_sec, float(scores[best]), _confidence(scores, best))
 
 
