@@ -30,7 +30,7 @@ WorkspaceOption = Annotated[
 ]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Run although the result exists.")]
 SourceOption = Annotated[
-    str | None, typer.Option("--source", help="Folder of videos; `synth:` is the procedural world.")
+    str | None, typer.Option("--source", help="Folder, table, tars or URL of videos; `synth:` is the procedural world.")
 ]
 MaxStepsOption = Annotated[
     int | None,
@@ -83,7 +83,9 @@ def source_overrides(source: str) -> list[str]:
     """What a source implies: real videos have no truth table that a simulated reviewer could read."""
     if source.startswith("synth:"):
         return [f"ingest.source={source!r}"]
-    return [f"ingest.source={str(Path(source).expanduser().resolve())!r}", "review.reviewer=none"]
+    # An address stays as it is; a path must not depend on where the command was run.
+    place = source if "://" in source else str(Path(source).expanduser().resolve())
+    return [f"ingest.source={place!r}", "review.reviewer=none"]
 
 
 def cap_steps(config: SoundstageConfig, max_steps: int) -> SoundstageConfig:

@@ -98,7 +98,7 @@ def _download(location: RemoteFile | TarMember, target: Path, limits: FetchLimit
                 )
             file.write(block)
     if location.size is not None and size != location.size:
-        raise OSError(f"the connection ended after {size} of {location.size} bytes")
+        raise OSError(f"got {size} of {location.size} bytes")
     return digest.hexdigest()
 
 

@@ -83,7 +83,7 @@ def _written(ledger: Ledger, listing: Listing, encoded: int, work: Work) -> Outc
     log.info("%d clips, %d of them newly encoded, %d rejects", counts["clips"], encoded, counts["rejects"])
     passing = {reason: counts[f"reject_{reason}"] for reason in _PASSING if f"reject_{reason}" in counts}
     if passing:
-        log.warning("rejects that another try may save (run again with --no-cache): %s", json.dumps(passing))
+        log.warning("rejects that another try may save (run again with --fresh): %s", json.dumps(passing))
     # Not a count of the record: how much was in the store before must not change what a stage's record says.
     work.tracker.log_metrics({"clips_encoded": float(encoded)})
     return Outcome(counts=counts, metrics={"clip_seconds": sum(row["duration_us"] for row in ledger.clips) / 1e6})

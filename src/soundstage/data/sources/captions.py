@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
@@ -32,7 +33,9 @@ def label_from_name(uri: str) -> str:
     A name without words takes those of its nearest folder that has some: `dogs/0001.mp4` is `dogs`. Empty if none has.
     """
     path = PurePosixPath(uri)
-    for part in (path.stem, *reversed(path.parts[:-1])):
+    # A hidden file such as `.mp4` has no stem of its own in pathlib's eyes.
+    stem = os.path.splitext(f"x{path.name}")[0][1:]  # noqa: PTH122
+    for part in (stem, *reversed(path.parts[:-1])):
         words = re.findall(r"[^\W\d_]+", part.lower())
         if words:
             return " ".join(words)

@@ -42,6 +42,7 @@ class _Sample:
 def list_tar(uri: str, tar: LocalFile | RemoteFile, licence: str) -> list[SourceItem]:
     """Items of a tar: its videos as `uri#member`, samples without one, and the tar itself where it cannot be read."""
     samples: dict[str, _Sample] = {}
+    length = tar.size if isinstance(tar, RemoteFile) else tar.path.stat().st_size
     items: list[SourceItem] = []
     try:
         with closing(_open(tar)) as stream:
@@ -51,7 +52,7 @@ def list_tar(uri: str, tar: LocalFile | RemoteFile, licence: str) -> list[Source
     if trouble:
         items.append(SourceItem(uri, None, annotate({}, licence), reason=trouble[0], detail=trouble[1]))
     for key, sample in samples.items():
-        items.extend(_items(uri, tar, key, sample, licence))
+        items.extend(_items(uri, tar, length, key, sample, licence))
     return items
 
 
@@ -69,7 +70,7 @@ def _read_members(stream: IO[bytes], samples: dict[str, _Sample]) -> tuple[str, 
                 last = member.name
                 # The library keeps every header it has seen; a tar may hold millions.
                 archive.members = []  # type: ignore[attr-defined]
-            place = archive.offset  # type: ignore[attr-defined]
+            place = archive.offset
     except tarfile.ReadError as error:
         return ("damaged", f"cut short after {last!r}: {error}") if last else ("not_media", f"no tar: {error}")
     # The library takes a header that it cannot read for the end.
@@ -81,15 +82,18 @@ def _read_members(stream: IO[bytes], samples: dict[str, _Sample]) -> tuple[str, 
 
 def _add(archive: tarfile.TarFile, member: tarfile.TarInfo, samples: dict[str, _Sample]) -> None:
     match = _KEY.match(member.name)
-    if member.isdir() or match is None:
+    is_video = has_video_suffix(member.name)
+    if member.isdir() or not (match or is_video):
         return
-    sample = samples.setdefault(match[1], _Sample())
-    if has_video_suffix(member.name):
+    # A video whose name begins with a dot has no key; it is a sample of its own.
+    key, extension = (match[1], match[2].lower()) if match else (member.name, "")
+    sample = samples.setdefault(key, _Sample())
+    if is_video:
         sample.videos.append(member)
         return
     sample.others.append(member.name)
-    if member.isfile() and match[2].lower() in ("json", "txt"):
-        _add_words(sample, match[2].lower(), archive, member)
+    if member.isfile() and extension in ("json", "txt"):
+        _add_words(sample, extension, archive, member)
 
 
 def _add_words(sample: _Sample, kind: str, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -122,22 +126,26 @@ def _words_of_json(value: Any) -> dict[str, str]:
     return words
 
 
-def _items(uri: str, tar: LocalFile | RemoteFile, key: str, sample: _Sample, licence: str) -> Iterator[SourceItem]:
+def _items(
+    uri: str, tar: LocalFile | RemoteFile, length: int | None, key: str, sample: _Sample, licence: str
+) -> Iterator[SourceItem]:
     annotation = annotate(sample.words, licence)
     if not sample.videos:
         detail = f"no member of the sample is a video; its members: {_printed(', '.join(sample.others))}"
         yield SourceItem(f"{uri}#{_printed(key)}", None, annotation, reason="no_video", detail=detail)
     for member in sample.videos:
-        reason, detail = _trouble(member, sample)
+        reason, detail = _trouble(member, sample, length)
         location = None if reason else TarMember(tar, member.offset_data, member.size)
         yield SourceItem(f"{uri}#{_printed(member.name)}", location, annotation, reason=reason, detail=detail)
 
 
-def _trouble(member: tarfile.TarInfo, sample: _Sample) -> tuple[str, str]:
+def _trouble(member: tarfile.TarInfo, sample: _Sample, length: int | None) -> tuple[str, str]:
     if unsafe := why_unsafe(member.name):
         return "unsafe_name", unsafe
     if not member.isfile() or member.issparse():
         return "not_media", "not a plain file in the tar: a link, a device or a file with holes"
+    if length is not None and member.offset_data + member.size > length:
+        return "damaged", f"the tar ends after {length - member.offset_data} of its {member.size} bytes"
     return ("damaged", sample.trouble) if sample.trouble else ("", "")
 
 
