@@ -63,6 +63,10 @@ def by_kind(fates: Fates) -> dict[str, list[Fate]]:
     return {kind: [fate for fate in fates if fate.defect == kind] for kind in ("none", *DEFECTS)}
 
 
+def _is_of(kind: str) -> Test:
+    return lambda fate: fate.defect == kind
+
+
 def _share(
     mix: str, kinds: Mapping[str, Fates], counted: Test, inside: Test, ever_inside: set[str] | None = None
 ) -> Figure:
@@ -97,10 +101,7 @@ def detection(fates: Fates) -> Table:
             table.add(kind, recall, "", "", "", *_left(kind, kinds), "")
             continue
         precisions = [
-            _share(mix, kinds, is_found, lambda fate, kind=kind: fate.defect == kind, {kind})
-            if kind in MIXES[mix]
-            else NOTHING
-            for mix in MIXES
+            _share(mix, kinds, is_found, _is_of(kind), {kind}) if kind in MIXES[mix] else NOTHING for mix in MIXES
         ]
         as_planted = proportion(sum(fate.defect == kind for fate in found), len(found))
         values = [figure.value for figure in (recall, *precisions, as_planted) if figure.value is not None]
@@ -114,7 +115,7 @@ def _left(kind: str, kinds: Mapping[str, Fates]) -> list[str]:
     cells = []
     for mix in MIXES:
         before = MIXES[mix].get(kind, 0.0)
-        after = _share(mix, kinds, lambda fate: fate.is_kept, lambda fate: fate.defect == kind, {kind}).value
+        after = _share(mix, kinds, lambda fate: fate.is_kept, _is_of(kind), {kind}).value
         cells.append(f"{before:.2%} > {after:.2%}" if before and after is not None else "-")
     return cells
 
