@@ -219,7 +219,7 @@ class SelectConfig(Config):
         0.0, description="log odds that it belongs at its best offset; less: `unsynced`, not corrected"
     )
     min_sync_confidence: Share = Field(
-        0.5, description="probability of the best offset (within 0.1 s); less: `unsynced`, not corrected"
+        0.4, description="probability of the best offset (within 0.1 s); less: `unsynced`, not corrected"
     )
     min_synchronisability: Share = Field(
         0.0, description="clips with less are dropped `not_synchronisable`; 0 keeps periodic ones that fit as placed"

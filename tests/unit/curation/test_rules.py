@@ -19,7 +19,7 @@ PERIODIC = IN_SYNC | {"sync_offset_sec": 0.5, "sync_confidence": 0.25, "synchron
     [
         pytest.param(IN_SYNC, {}, Sync(), id="belongs as placed"),
         pytest.param(LATE, {}, Sync(audio_shift_sec=-0.4), id="belongs at one other offset"),
-        pytest.param(LATE | {"sync_confidence": 0.4}, {}, Sync(reason="unsynced"), id="offset uncertain"),
+        pytest.param(LATE | {"sync_confidence": 0.3}, {}, Sync(reason="unsynced"), id="offset uncertain"),
         pytest.param(LATE | {"sync_match": -1.0}, {}, Sync(reason="unsynced"), id="belongs at none"),
         pytest.param(PERIODIC, {}, Sync(), id="periodic, fits as placed"),
         pytest.param(
