@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..config.slices import IngestSlice
 from ..config.tree import IngestConfig
@@ -34,8 +37,9 @@ from .sources.listing import TRUTH_FILE, Listing, list_items
 
 _NORMALISE_MODULE = "soundstage.media.normalise"
 _PLANNING_MODULE = "soundstage.data.ranges"
-_PASSING = ("missing", "unreachable", "timeout", "crashed")
+_PASSING = ("unreachable", "timeout", "crashed")
 _GIB = 2**30
+_START_SEC = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -97,17 +101,27 @@ def normalisation_fingerprint(config: IngestConfig) -> str:
 
 def _settings(config: IngestConfig, work: Work) -> StoreSettings:
     scratch = work.scratch / "sources"
-    # What a killed run had fetched.
+    store = work.workspace.media / normalisation_fingerprint(config)
+    # What a killed run had fetched, and what it was writing. Another run may be at work in the same store, but no
+    # process of it is older than a file's time.
     shutil.rmtree(scratch, ignore_errors=True)
+    _remove_leftovers(store, config.file_timeout_sec + config.fetch_timeout_sec + _START_SEC)
     max_bytes = int(config.max_fetch_gib * _GIB)
     return StoreSettings(
-        store=work.workspace.media / normalisation_fingerprint(config),
+        store=store,
         limits=Limits(config.min_duration_sec, config.max_duration_sec, config.max_pixels),
         span_sec=config.span_sec,
         normalise=NormaliseSettings(config.short_side, config.fps, config.sample_rate),
         fetch=FetchLimits(scratch, max_bytes, config.fetch_timeout_sec, config.fetch_attempts),
         planning=code_version(_PLANNING_MODULE),
     )
+
+
+def _remove_leftovers(store: Path, age_sec: float) -> None:
+    for leftover in store.rglob(".*.tmp"):
+        with suppress(FileNotFoundError):
+            if leftover.stat().st_mtime < time.time() - age_sec:
+                leftover.unlink()
 
 
 def _sources(items: Iterable[SourceItem]) -> list[_Source]:

@@ -7,60 +7,19 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from soundstage.config import SoundstageConfig, stage_slice
-from soundstage.data.ingest import run
 from soundstage.data.normalised import SourceResult, SourceTask, store_source
-from soundstage.data.records import CLIPS, REJECTS, TRUTH, read_table
+from soundstage.data.records import TRUTH, read_table
 from soundstage.errors import DataError
 from soundstage.media.decode import decode_clip
-from soundstage.stages import NullTracker, Outcome, Work, Workspace
 from soundstage.stages.files import sha256_file
 
 from ..media.makers import pulse_times, pulses, solid, write_plain, write_source
+from .ingesting import Ingested
 
 SHARED_CLIPS = Path(__file__).parents[4] / "shared" / "data" / "clips"
-
-
-class Encoded(NullTracker):
-    """Remembers how many clips a run encoded."""
-
-    count = -1.0
-
-    def log_metrics(self, metrics: Any, step: int = 0) -> None:
-        self.count = metrics["clips_encoded"]
-
-
-class Ingested:
-    """One run of the stage and what it wrote."""
-
-    def __init__(self, source: Path | str, root: Path, worker: Any = store_source, **settings: object) -> None:
-        tree = SoundstageConfig.model_validate(
-            {
-                "ingest": {"source": str(source), "short_side": 48, "min_duration_sec": 1.0, **settings},
-                "synth": {"clips": 3, "classes": 2, "duration_sec": 2.0, "size": 32, "fps": 12, "defects_each": 1},
-            }
-        )
-        self.workspace = Workspace.open(root / "workspace")
-        self.out = root / f"out{len(list(root.glob('out*')))}"
-        self.out.mkdir(parents=True)
-        tracker = Encoded()
-        work = Work(self.workspace, self.out, root, tracker)
-        self.outcome: Outcome = run(stage_slice("ingest", tree), {}, work, worker=worker)  # type: ignore[arg-type]
-        self.counts = self.outcome.counts
-        self.encoded = tracker.count
-        self.clips = read_table(self.out / "clips.parquet", CLIPS)
-        self.rejects = read_table(self.out / "rejects.parquet", REJECTS)
-
-    def reasons(self) -> dict[str, str]:
-        return {row["source_uri"]: row["reason"] for row in self.rejects}
-
-    def clip(self, uri: str) -> dict[str, Any]:
-        (row,) = (row for row in self.clips if row["source_uri"] == uri)
-        return row
 
 
 def make_folder(folder: Path) -> None:

@@ -108,11 +108,7 @@ def test_time_of_a_source_is_clips_and_rejects(film: tuple[Path, SourceProbe]) -
     (planned,) = plan_ranges(*film, [WHOLE], span_sec=2.5, min_duration_sec=1.0)
     assert [span.duration_us / 1e6 for span in planned.spans] == pytest.approx([1.958, 1.5, 1.5, 1.542], abs=2e-3)
     (short,) = planned.rejects
-    assert (short.reason, round(short.start_us / 1e6, 3), round(short.duration_us / 1e6, 3)) == (
-        "too_short",
-        4.958,
-        0.5,
-    )
+    assert (short.reason, short.duration_us) == ("too_short", 500_000)
     pieces = sorted((one.start_us, one.duration_us) for one in (*planned.spans, short))
     assert sum(duration for _, duration in pieces) == 7_000_000
     assert all(start + duration == after for (start, duration), (after, _) in pairwise(pieces))

@@ -16,11 +16,11 @@ from soundstage.data.sources.tars import list_tar
 
 from .places import served
 
-
 CUT = {"t.tar": "damaged", "t.tar#a.mp4": "", "t.tar#b.mp4": "damaged"}
 
 
 def write_tar(path: Path, members: dict[str, bytes], links: dict[str, str] | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for name, data in members.items():
             header = tarfile.TarInfo(name)
@@ -96,7 +96,7 @@ def test_what_a_sample_lacks_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (lambda data: data[:1700], (CUT, "cut short after 'a.mp4'")),
+        (lambda data: data[:1700], (CUT, "cut short after 'b.mp4'")),
         (lambda data: data[:1024] + b"?" * 512 + data[1536:], ({"t.tar": "damaged", "t.tar#a.mp4": ""}, "byte 1024")),
         (lambda data: b"no tar" * 100, ({"t.tar": "not_media"}, "no tar")),
         (lambda data: data[:2560], ({"t.tar#a.mp4": "", "t.tar#b.mp4": ""}, "")),
