@@ -29,7 +29,8 @@ MAX_SIDE = 16384
 
 # Decoders allocate whole blocks, so theirs is a wider limit than that on the picture.
 _PIXEL_SLACK, _PIXELS_ALWAYS = 2, 1 << 20
-_REFUSAL = re.compile(r"Picture size (\d+x\d+) exceeds specified max pixel count")
+# The second is said beyond FFmpeg's own limit.
+_REFUSAL = re.compile(r"Picture size ([1-9]\d*x[1-9]\d*) (?:exceeds specified max pixel count|is invalid)")
 
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"udta", b"meta", b"uuid", b"mfra"})
 # First bytes of the containers above: (offset, bytes). A file that starts like one and cannot be opened is a broken

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
@@ -14,6 +13,7 @@ from soundstage.media.opening import SourceError
 from soundstage.media.probe import Limits, SourceProbe, probe
 
 from .makers import pulses, solid, turn_like_a_phone, write_plain, write_source
+from .trials import cover_art, sound_only
 
 LIMITS = Limits(min_duration_sec=1.0, max_duration_sec=10.0, max_pixels=64 * 64)
 
@@ -21,30 +21,6 @@ LIMITS = Limits(min_duration_sec=1.0, max_duration_sec=10.0, max_pixels=64 * 64)
 def cut_short(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    return path
-
-
-def sound_only(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100, layout="mono")
-        frame = av.AudioFrame.from_ndarray(pulses(3.0)[None], format="fltp", layout="mono")
-        frame.sample_rate = 44100
-        container.mux([*stream.encode(frame), *stream.encode()])
-    return path
-
-
-def cover_art(path: Path) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=44100, layout="mono")
-        cover = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        container.mux(cover.encode(av.VideoFrame.from_ndarray(solid(90), format="rgb24")))
-        frame = av.AudioFrame.from_ndarray(pulses(3.0)[None], format="fltp", layout="mono")
-        frame.sample_rate = 44100
-        container.mux([*stream.encode(frame), *stream.encode()])
-    with av.open(str(path)) as container:
-        assert len(container.streams.video) == 1, "the trial itself must hold a picture"
     return path
 
 

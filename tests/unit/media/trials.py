@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from .makers import RATE, pulses, write_source
@@ -117,7 +118,7 @@ def packets_as_film(
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=12)
         video.width, video.height, video.pix_fmt = *size, "gray"
-        audio = container.add_stream("aac", rate=RATE, layout="mono")
+        sound = sound_stream(container)
         container.start_encoding()
         for index, data in enumerate(pictures):
             packet = av.Packet(data)
@@ -125,29 +126,91 @@ def packets_as_film(
             packet.pts = packet.dts = index
             packet.duration, packet.is_keyframe = 1, True
             container.mux(packet)
-        sound = av.AudioFrame.from_ndarray(pulses(len(pictures) / 12, 1.0)[None], format="fltp", layout="mono")
-        sound.sample_rate = RATE
-        container.mux([*audio.encode(sound), *audio.encode()])
+        write_sound(container, sound, pulses(2.0, 1.0))
     return path
 
 
-def remux(
-    path: Path, target: Path, change: Callable[[av.Packet[Any], int], None], only: Sequence[str] = ("video", "audio")
-) -> Path:
-    """Copy the packets of `path` after `change(packet, how many of its stream came before)`."""
-    with av.open(str(path)) as source, av.open(str(target), "w") as container:
-        kept = [stream for stream in source.streams if stream.type in only]
-        copies = {stream.index: container.add_stream_from_template(stream) for stream in kept}
-        counts = dict.fromkeys(copies, 0)
-        for packet in source.demux(kept):
-            if not packet.size:
-                continue
-            change(packet, counts[packet.stream_index])
-            counts[packet.stream_index] += 1
+def sound_only(path: Path) -> Path:
+    """An MP4 of sound alone."""
+    with av.open(str(path), "w") as container:
+        write_sound(container, sound_stream(container), pulses(3.0))
+    return path
+
+
+def cover_art(path: Path, moving: Path | None = None) -> Path:
+    """An MP4 with an attached picture, and sound; with the moving picture and the sound of `moving` when given."""
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        if moving is None:
+            sound = sound_stream(container)
+            container.mux(cover.encode(av.VideoFrame(32, 32, "yuvj420p")))
+            write_sound(container, sound, pulses(3.0))
+        else:
+            with av.open(str(moving)) as source:
+                copies = [container.add_stream_from_template(stream) for stream in source.streams]
+                container.mux(cover.encode(av.VideoFrame(32, 32, "yuvj420p")))
+                copy_packets(source, container, copies)
+            moving.unlink()
+    with av.open(str(path)) as container:
+        covers = [stream for stream in container.streams.video if stream.disposition & Disposition.attached_pic]
+        assert len(covers) == 1, "the trial itself must hold a picture"
+    return path
+
+
+def sound_stream(container: av.container.OutputContainer) -> Any:
+    """A stream of mono sound at RATE; all streams are there before the first packet is written."""
+    return container.add_stream("aac", rate=RATE, layout="mono")
+
+
+def write_sound(container: av.container.OutputContainer, stream: Any, wave: NDArray[np.float32]) -> None:
+    """Write a sound as one block."""
+    frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+    frame.sample_rate = RATE
+    container.mux([*stream.encode(frame), *stream.encode()])
+
+
+def copy_packets(
+    source: av.container.InputContainer, container: av.container.OutputContainer, copies: Sequence[Any]
+) -> None:
+    """Write all packets of `source`, each to the copy of its stream."""
+    for packet in source.demux():
+        if packet.size:
             packet.stream = copies[packet.stream_index]
             container.mux(packet)
-    path.unlink()
-    return target
+
+
+def several_streams(path: Path, first: Path, default: Path) -> Path:
+    """The streams of two films in one file: those of `default`, marked so, after those of `first`."""
+    with av.open(str(first)) as one, av.open(str(default)) as two, av.open(str(path), "w") as container:
+        copies = [[container.add_stream_from_template(stream) for stream in film.streams] for film in (one, two)]
+        for stream in copies[0]:
+            stream.disposition = Disposition(0)
+        for stream in copies[1]:
+            stream.disposition = Disposition.default
+        copy_packets(one, container, copies[0])
+        copy_packets(two, container, copies[1])
+    first.unlink()
+    default.unlink()
+    return path
+
+
+def stamps_of_storage(path: Path, film_with_b_frames: Path) -> Path:
+    """A copy in Matroska whose pictures carry the time of storage in place of that of display."""
+    with av.open(str(film_with_b_frames)) as source, av.open(str(path), "w") as container:
+        copies = [container.add_stream_from_template(stream) for stream in source.streams]
+        first: int | None = None
+        for packet in source.demux():
+            if not packet.size:
+                continue
+            if packet.stream_index == 0:
+                first = packet.dts if first is None else first
+                packet.pts = packet.dts = packet.dts - first
+            packet.stream = copies[packet.stream_index]
+            container.mux(packet)
+    film_with_b_frames.unlink()
+    return path
 
 
 def flash_time(frames: NDArray[np.uint8], fps: float) -> float:
