@@ -31,7 +31,7 @@ def calibrate(
     ] = "reviews",
     scores: Annotated[
         list[str] | None,
-        typer.Option("--score", help="Signal; may be repeated [default: those of synchrony that were measured]."),
+        typer.Option("--score", help="Signal; may be repeated [default: those by which synchrony is judged]."),
     ] = None,
     precision: Annotated[
         float, typer.Option("--precision", min=0.0, max=1.0, help="Share of good clips wanted among those kept.")
@@ -55,11 +55,19 @@ def calibrate(
     rows, signals = read_clips(place), read_signals(place)
     clips = {row["clip_id"]: row for row in rows}
     verdicts = _labels(labels, rows, place)
-    measured = [n for n in calibration.DEFAULT_SCORES if any(row[n] is not None for row in signals.values())]
-    found = [
-        calibration.calibrate(score, verdicts, clips, signals, tree.select, tree.window.duration_sec, precision, bound)
-        for score in dict.fromkeys(scores or measured)
-    ]
+    found: list[Calibration] = []
+    for score in dict.fromkeys(scores or calibration.scores_of_synchrony(signals)):
+        try:
+            found.append(
+                calibration.calibrate(
+                    score, verdicts, clips, signals, tree.select, tree.window.duration_sec, precision, bound
+                )
+            )
+        except DataError as error:
+            # A score that was asked for by name is not passed over.
+            if scores or not found:
+                raise
+            print(f"left out: {error}")
     folder = out or place.root / _FOLDER
     _write(found, folder, labels, precision, bound)
     for item in found:

@@ -21,12 +21,13 @@ from .intervals import wilson_interval
 from .queue import is_reviewable
 from .rules import threshold_field
 
-DEFAULT_SCORES = ("sync_match", "sync_score", "av_correlation")
 MIN_EACH = 10
 """good clips, and bad ones, without which a curve says nothing"""
 
 # It judges the sound where it stands; the other signals allow for an offset, or are not about sync.
 _AS_PLACED = ("sync_score",)
+# They decide on clips whose sound does not belong as placed.
+_OF_CORRECTIONS = ("sync_match", "sync_confidence")
 
 Bound = Literal["point", "lower"]
 Row = Mapping[str, Any]
@@ -61,7 +62,7 @@ class Calibration:
     keeps: Literal["above", "below"]
     """whether clips at or above the threshold are kept, or those at or below it"""
     counts: Mapping[str, int]
-    """labelled clips = used + unknown + unfit (dropped whatever the score) + without_score"""
+    """labelled clips = used + unknown + unfit (decided on without the score) + without_score"""
     points: Sequence[Point]
     """from the loosest threshold to the strictest"""
     chosen: Point | None
@@ -82,6 +83,12 @@ class Calibration:
             "points": [point.as_dict() for point in self.points],
             "chosen": None if self.chosen is None else self.chosen.as_dict(),
         }
+
+
+def scores_of_synchrony(signals: Mapping[str, Row]) -> list[str]:
+    """The scores by which selection judges synchrony: the curator's where it ran, else the correlation."""
+    has_curator = any(row["sync_score"] is not None for row in signals.values())
+    return ["sync_score", "sync_match"] if has_curator else ["av_correlation"]
 
 
 def precision_curve(
@@ -124,8 +131,8 @@ def calibrate(
     """Calibrate one numeric signal on `labels`, verdicts by clip id.
 
     `keep` is good and `drop` is not; `shift` is good, but not for `sync_score`, which judges the sound where it stands.
-    Only clips that reach the threshold count: no other reason of selection holds against them whatever the score, and
-    they have one.
+    Only clips that reach the threshold count: they have the score, no other reason of selection holds against them
+    whatever it is, and, for the thresholds of corrections, their `sync_score` is too low to leave them as they are.
 
     Raises:
         ConfigError: no such score. DataError: too few labels, or nearly all of one kind.
@@ -133,7 +140,11 @@ def calibrate(
     _check_score(score)
     found = {name: verdict for name, verdict in labels.items() if name in clips}
     others = _without(score, config)
-    fit = {name for name in found if _is_fit(clips[name], signals[name], others, window_sec)}
+    fit = {
+        name
+        for name in found
+        if _is_fit(clips[name], signals[name], others, window_sec) and _reaches(score, signals[name], config)
+    }
     used = sorted(name for name in fit if signals[name][score] is not None)
     good_verdicts = ("keep",) if score in _AS_PLACED else ("keep", "shift")
     good = np.array([found[name] in good_verdicts for name in used], dtype=bool)
@@ -163,6 +174,11 @@ def _is_fit(clip: Row, signals: Row, config: SelectConfig, window_sec: Fraction)
     return clip["split"] != "judge" and is_reviewable(clip, signals, config, window_sec)
 
 
+def _reaches(score: str, signals: Row, config: SelectConfig) -> bool:
+    placed = signals["sync_score"]
+    return score not in _OF_CORRECTIONS or (placed is not None and placed < config.min_sync_score)
+
+
 def _check_score(score: str) -> None:
     numeric = [column.name for column in SIGNALS if column.type in ("double", "int64")]
     if score not in numeric:
@@ -173,7 +189,7 @@ def _too_few(score: str, counts: Mapping[str, int]) -> str:
     return (
         f"{score} cannot be calibrated: {counts['good']} good and {counts['used'] - counts['good']} bad clips, "
         f"expected at least {MIN_EACH} of each. Of {counts['labelled']} labelled clips {counts['unknown']} are "
-        f"unknown, {counts['unfit']} dropped whatever the score, {counts['without_score']} without {score}. Have "
+        f"unknown, {counts['unfit']} decided on without it, {counts['without_score']} without {score}. Have "
         "more clips reviewed, drawn with `soundstage review export --order random`"
     )
 

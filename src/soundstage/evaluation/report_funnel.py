@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..curation import rules
 from ..data.records import CLIPS, REJECTS, SELECTION, TRUTH, USES, read_table
 from ..stages import StageRecord, Workspace
 
 Row = Mapping[str, Any]
 
-MEANINGS = {
+FUNNEL_PAGE = "funnel.html"
+
+MEANINGS: dict[str, str] = {
     "not_media": "no video container",
     "damaged": "opens, but does not decode to its end",
     "no_video": "no video stream",
@@ -25,15 +28,7 @@ MEANINGS = {
     "exact_duplicate": "the same bytes as a clip that was kept",
     "timeout": "decoding took too long",
     "crashed": "the decoding process died on it",
-    "judge_split": "set aside for the judge of synchrony",
-    "silent": "sound under the level or silence over the share allowed",
-    "black": "too many black frames",
-    "still": "too many frozen frames, or too little motion anywhere",
-    "cut": "a cut inside the clip",
-    "too_short_for_window": "picture and shifted sound share less than one window",
-    "rejected_by_reviewer": "a reviewer said drop",
-    "unmeasured": "sound or picture never changes",
-    "unsynced": "sound and motion agree at no trustworthy offset",
+    **rules.MEANINGS,
 }
 
 
@@ -58,6 +53,8 @@ class Funnel:
     losses: list[Loss]
     kept: dict[str, int]
     corrected: int
+    page: str = ""
+    """file of example strips and distributions, relative to the workspace"""
 
     @property
     def dropped(self) -> int:
@@ -83,7 +80,8 @@ def read_funnel(workspace: Workspace, records: Mapping[str, StageRecord]) -> Fun
     ]
     rejected = counts["sources"] - counts["sources_kept"] if "sources_kept" in counts else sum(rejects.values())
     kept = {use: selection["kept"][use] for use in USES if selection["kept"].get(use)}
-    return Funnel(counts["sources"], rejected, counts["clips"], losses, kept, int(selection.get("corrected", 0)))
+    page = f"manifests/select/{FUNNEL_PAGE}" if FUNNEL_PAGE in records["select"].outputs else ""
+    return Funnel(counts["sources"], rejected, counts["clips"], losses, kept, int(selection.get("corrected", 0)), page)
 
 
 Outcome = Literal["ingest", "signals", "reviewer", "corrected", "kept", "set_aside"]
@@ -119,8 +117,11 @@ def planted_defects(workspace: Workspace, records: Mapping[str, StageRecord]) ->
     truth = read_table(workspace.output(ingest, "truth.parquet"), TRUTH)
     settings = select.config.get("select")
     tolerance = float(settings["offset_tolerance_sec"]) if isinstance(settings, dict) else 0.0
+    split = records["split"]
+    # Near-duplicates are found when the clips are split.
+    known = split if "clips.parquet" in split.outputs else ingest
     book = _Book(
-        clips=read_table(workspace.output(ingest, "clips.parquet"), CLIPS),
+        clips=read_table(workspace.output(known, "clips.parquet"), CLIPS),
         rejects=read_table(workspace.output(ingest, "rejects.parquet"), REJECTS),
         selection=read_table(workspace.output(select, "selection.parquet"), SELECTION),
         tolerance_sec=tolerance,
@@ -146,11 +147,15 @@ class _Book:
     def __init__(
         self, clips: Iterable[Row], rejects: Iterable[Row], selection: Iterable[Row], tolerance_sec: float
     ) -> None:
+        self._selection = {row["clip_id"]: row for row in selection}
         self._clips: dict[str, list[str]] = {}
+        self._stands_for: dict[str, str] = {}
+        """clip of a near-duplicate cluster -> the clip that stands for it"""
         for clip in clips:
             self._clips.setdefault(clip["source_uri"], []).append(clip["clip_id"])
+            if clip["duplicate_of"] in self._selection:
+                self._stands_for[clip["clip_id"]] = clip["duplicate_of"]
         self._rejects = {row["source_uri"]: row for row in rejects}
-        self._selection = {row["clip_id"]: row for row in selection}
         # A rejected copy names the clip that was kept in its place.
         self._twin = {
             uri: [clip_id for clip_id in re.findall(r"[0-9a-f]{64}", row["detail"]) if clip_id in self._selection]
@@ -163,19 +168,27 @@ class _Book:
     def fate(self, truth: Row) -> tuple[Outcome, str]:
         """What became of one file, and how to say it.
 
-        Of two equal files ingestion keeps the first by name, which may be the planted copy: the pair then counts as
-        caught, and the clean file lives on through its copy.
+        Of two equal files ingestion keeps the first by name, and of near-equal clips selection keeps one, which may be
+        the planted copy: the pair then counts as caught, and the clean file lives on through its copy.
         """
         uri, defect = truth["source_uri"], truth["defect"]
         if defect == "duplicate" and self._kept_of_twins.intersection(self._clips.get(uri, ())):
             return "ingest", "exact_duplicate (its original rejected in its place)"
         clips = self._clips.get(uri, [])
+        if defect == "near_duplicate" and self._replaces(clips, truth["original"]):
+            return "signals", "near_duplicate (its original dropped in its place)"
         if defect == "none" and uri in self._twin:
             clips = self._twin[uri]
+        if defect == "none":
+            clips = [self._stands_for.get(clip, clip) for clip in clips]
         if not clips:
             return "ingest", self._rejects[uri]["reason"] if uri in self._rejects else "no clip, no reject"
         # A file cut into several clips counts by the one that came furthest.
         return max((self._fate_of_clip(truth, self._selection[c]) for c in clips), key=lambda f: _FURTHEST[f[0]])
+
+    def _replaces(self, clips: Sequence[str], original: str) -> bool:
+        """Whether one of `clips` stands for a clip of the source `original`."""
+        return any(self._stands_for.get(clip) in clips for clip in self._clips.get(original, ()))
 
     def _fate_of_clip(self, truth: Row, selected: Row) -> tuple[Outcome, str]:
         if selected["use"] == "dropped":
@@ -189,7 +202,11 @@ class _Book:
         return "kept", f"used for {selected['use']} with a wrong offset correction"
 
 
-_OUTCOME_OF_REASON: dict[str, Outcome] = {"rejected_by_reviewer": "reviewer", "judge_split": "set_aside"}
+_OUTCOME_OF_REASON: dict[str, Outcome] = {
+    "rejected_by_reviewer": "reviewer",
+    "judge_split": "set_aside",
+    "class_full": "set_aside",
+}
 _FURTHEST: dict[Outcome, int] = {
     "ingest": 0,
     "set_aside": 1,

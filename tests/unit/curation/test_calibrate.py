@@ -8,7 +8,7 @@ import pytest
 
 from soundstage.config.load import load_config
 from soundstage.config.tree import SelectConfig
-from soundstage.curation.calibrate import Calibration, calibrate, choose, override, precision_curve
+from soundstage.curation.calibrate import Calibration, calibrate, choose, override, precision_curve, scores_of_synchrony
 from soundstage.errors import ConfigError, DataError
 from tests.unit.curation.records import clip_id, clip_row, signals_row
 
@@ -83,7 +83,7 @@ def _calibrate(
     names = {"k": "keep", "d": "drop", "s": "shift"}
     labels = {clip_id(n): names[letter] for n, letter in enumerate(verdicts)} | {"gone": "keep"}
     clips = {clip_id(n): clip_row(n, **(clip_1 if n == 1 else {})) for n in range(len(verdicts))}
-    signals = {clip_id(n): signals_row(n, **{score: value}) for n, value in enumerate(values)}
+    signals = {clip_id(n): signals_row(n, **({"sync_score": -1.0} | {score: v})) for n, v in enumerate(values)}
     return calibrate(score, labels, clips, signals, config or SelectConfig(), Fraction(2), 0.9, "point")
 
 
@@ -106,6 +106,19 @@ def test_a_shift_is_good_at_the_best_offset_and_bad_where_it_stands() -> None:
     values: list[float | None] = [float(n) for n in range(30)]
     assert _calibrate("sync_match", verdicts, values).counts["good"] == 20
     assert _calibrate("sync_score", verdicts, values).counts["good"] == 10
+
+
+def test_a_threshold_of_corrections_is_judged_on_clips_that_are_not_left_as_they_are() -> None:
+    config = SelectConfig(min_sync_score=-2.0)
+    with pytest.raises(DataError, match="20 decided on without it"):
+        _calibrate("sync_match", TWENTY, [*RISING], config)
+    assert _calibrate("sync_score", TWENTY, [*RISING], config).counts["used"] == 20
+
+
+def test_scores_of_synchrony_are_those_that_selection_uses() -> None:
+    rows = {"a": signals_row(0), "b": signals_row(1, sync_score=0.5)}
+    assert scores_of_synchrony(rows) == ["sync_score", "sync_match"]
+    assert scores_of_synchrony({"a": rows["a"]}) == ["av_correlation"]
 
 
 def test_a_highest_value_keeps_what_is_below_though_a_threshold_is_set() -> None:

@@ -48,7 +48,7 @@ class FinishedRun:
         clips = [
             dict.fromkeys(CLIPS.names, 1)
             | {name: "x" for name in CLIPS.names if CLIPS.field(name).type == "string"}
-            | {"clip_id": clip_id, "source_uri": f"videos/{number}.mp4"}
+            | {"clip_id": clip_id, "source_uri": f"videos/{number}.mp4", "duplicate_of": ""}
             for number, clip_id in enumerate(ids)
         ]
         write_table(self.payload("ingest") / "clips.parquet", CLIPS, clips, ["clip_id"])
@@ -62,7 +62,8 @@ class FinishedRun:
         defects = ["duplicate", "shifted", "swapped", "still", "broken", "none"]
         truth = [
             {"source_uri": f"videos/{number}.mp4", "label": "drum", "defect": defect,
-             "audio_shift_sec": 0.5 if defect == "shifted" else 0.0, "event_times_sec": "[]"}
+             "audio_shift_sec": 0.5 if defect == "shifted" else 0.0, "event_times_sec": "[]",
+             "original": "videos/5.mp4" if defect == "duplicate" else "", "offset_identifiable": True}
             for number, defect in enumerate(defects)
         ]  # fmt: skip
         write_table(self.payload("ingest") / "truth.parquet", TRUTH, truth, ["source_uri"])

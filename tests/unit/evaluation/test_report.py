@@ -8,15 +8,21 @@ import hashlib
 import html
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 
+from soundstage.catalog import STAGES
+from soundstage.data.records import CLIPS, SELECTION, TRUTH, read_table, write_table
 from soundstage.evaluation import report_numbers
 from soundstage.evaluation.protocol import ARMS
 from soundstage.evaluation.report import plot_files, write_report
 from soundstage.evaluation.report_funnel import planted_defects
+from soundstage.stages.files import sha256_text
 
 from .finished_run import FinishedRun, evaluation
 
@@ -80,7 +86,7 @@ def test_every_section_stands_in_order_with_its_facts(page: str) -> None:
         assert fact in text, fact
     ran = re.findall(r'<th class="nowrap">([\w-]+)</th><td>[^<]*</td><td class="nowrap">(ran|unchanged)<', page)
     assert [stage for stage, how in ran if how == "ran"] == ["evaluate", "register", "promote"]
-    assert len(ran) == 16
+    assert len(ran) == len(STAGES)
 
 
 def test_file_needs_nothing_else(page: str) -> None:
@@ -175,6 +181,50 @@ def test_fate_of_planted_defects(run: FinishedRun) -> None:
     assert rows["swapped"].details == [("used for test", 1)]
     assert all(sum(row.outcomes.values()) == row.planted for row in rows.values())
     assert list(rows)[-1] == "clean"
+
+
+def _rewrite(path: Path, schema: pa.Schema, change: Callable[[int, dict[str, Any]], dict[str, Any]]) -> None:
+    rows = sorted(read_table(path, schema), key=lambda row: str(row.get("source_uri", "")))
+    write_table(path, schema, [row | change(n, row) for n, row in enumerate(rows)], [schema.names[0]])
+
+
+@pytest.mark.parametrize("copy_stands", [True, False])
+def test_of_a_near_duplicate_pair_either_may_stay(run: FinishedRun, copy_stands: bool) -> None:
+    ids = [sha256_text(str(number)) for number in range(4)]
+    # File 2 is a near-duplicate of the clean file 3; the one that does not stand for both is dropped.
+    dropped, stays = (3, 2) if copy_stands else (2, 3)
+    kinds = {2: ("near_duplicate", "videos/3.mp4"), 3: ("none", "")}
+    _rewrite(
+        run.payload("ingest") / "truth.parquet",
+        TRUTH,
+        lambda n, row: dict(zip(("defect", "original"), kinds.get(n, (row["defect"], row["original"])), strict=True)),
+    )
+    _rewrite(
+        run.payload("ingest") / "clips.parquet",
+        CLIPS,
+        lambda n, row: {"duplicate_of": ids[stays] if row["clip_id"] == ids[dropped] else ""},
+    )
+    uses = {ids[dropped]: ("dropped", "near_duplicate"), ids[stays]: ("test", "")}
+    _rewrite(
+        run.payload("select") / "selection.parquet",
+        SELECTION,
+        lambda n, row: dict(
+            zip(("use", "reasons"), uses.get(row["clip_id"], (row["use"], row["reasons"])), strict=True)
+        ),
+    )
+    rows = {row.defect: row for row in planted_defects(run.workspace, run.records())}
+    assert rows["near_duplicate"].outcomes["signals"] == rows["near_duplicate"].planted == 1
+    assert rows["clean"].outcomes["kept"] == rows["clean"].planted == 2
+
+
+def test_what_a_full_class_has_no_room_for_is_set_aside(run: FinishedRun) -> None:
+    _rewrite(
+        run.payload("select") / "selection.parquet",
+        SELECTION,
+        lambda n, row: {"reasons": "class_full"} if row["use"] == "dropped" else {},
+    )
+    (row,) = [row for row in planted_defects(run.workspace, run.records()) if row.defect == "still"]
+    assert (row.outcomes["set_aside"], row.details) == (1, [("class_full", 1)])
 
 
 def test_a_wrong_correction_is_no_catch(run: FinishedRun) -> None:
