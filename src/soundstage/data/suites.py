@@ -27,6 +27,8 @@ from .records import (
     VERDICTS,
 )
 
+# Grey levels differ from their four neighbours by at most 4 x 255 either way.
+_MAX_SHARPNESS = 1020.0**2
 _HEX64 = r"^[0-9a-f]{64}$"
 TRAINING_USES = ("pretrain", "finetune", "validation")
 """Uses that are encoded to shards; evaluation reads its clips from their media."""
@@ -110,17 +112,27 @@ def rejects_suite(config: ContractsConfig) -> Suite:
 
 def signals_suite(config: ContractsConfig) -> Suite:
     """Rules of `signals.parquet`."""
-    shares = ("black_share", "still_share", "motion", "motion_peak", "silence_share", "clipping_share", "av_align")
+    shares = (
+        *("black_share", "still_share", "motion", "motion_peak", "pan_share", "letterbox_share"),
+        *("silence_share", "clipping_share", "speech_share", "av_align", "sync_confidence", "synchronisability"),
+    )
+    cosines = ("av_correlation", "image_audio_cosine", "image_text_cosine", "audio_text_cosine")
+    # Nullable in the record, so that older ones can be read, but measured of every clip.
+    measured = ("pan_share", "sharpness", "letterbox_share")
     rules = [
         *_shape(SIGNALS),
+        *(Rule("ExpectColumnValuesToNotBeNull", f"{name} is never null", {"column": name}) for name in measured),
         _matches("clip_id", _HEX64, "64 hexadecimal digits"),
         _filled("signal_version"),
         *(_between(name, 0.0, 1.0, "between 0 and 1") for name in shares),
-        _between("cuts", 0, None, "not negative"),
+        _between("sharpness", 0.0, _MAX_SHARPNESS, "a variance of the Laplacian of grey levels"),
+        _between("optical_flow", 0.0, 1e3, "0 to 1000 frame widths a second"),
+        *(_between(name, 0, None, "not negative") for name in ("cuts", "cuts_learned")),
         _between("loudness_dbfs", -120.0, 20.0, "-120 to 20 dBFS"),
         _within("onsets_per_sec", 0.0, config.max_onsets_per_sec, " a second"),
-        _either_way("av_offset_sec", config.max_abs_offset_sec),
-        _between("av_correlation", -1.0001, 1.0001, "between -1 and 1"),
+        *(_either_way(name, config.max_abs_offset_sec) for name in ("av_offset_sec", "sync_offset_sec")),
+        *(_between(name, -1.0001, 1.0001, "between -1 and 1") for name in cosines),
+        *(_between(name, -1e6, 1e6, "finite log odds") for name in ("sync_score", "sync_match")),
         _between("av_confidence", 0.0, 1e6, "not negative and finite"),
     ]
     return Suite("signals", "clip_id", rules, unique=_ONE_ROW_A_CLIP, same="signal_version")

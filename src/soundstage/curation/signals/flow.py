@@ -20,7 +20,7 @@ Frames = NDArray[np.float32]
 def mean_flow(frames: NDArray[np.uint8], fps: float) -> float:
     """Mean length of the optical flow of (T, H, W) grey frames over pixels and frame pairs, in frame widths a second.
 
-    Unlike `motion` it does not depend on brightness or contrast. Plain areas have no flow, so a small thing before a
+    Unlike `motion` it hardly depends on brightness and contrast. Plain areas have no flow, so a small thing before a
     plain wall gives little; cuts, flashes and flicker give flow where nothing moves; beyond about a quarter of the
     width from frame to frame it is too small. 0 for a single frame.
     """

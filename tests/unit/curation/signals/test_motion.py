@@ -1,7 +1,10 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from soundstage.curation.signals import black_share, frozen_share, motion_curve, motion_peak, motion_peaks
+from soundstage.curation.signals import frozen_share, motion_curve, motion_peak, motion_peaks
+from soundstage.curation.signals.motion import block_means
 from tests.unit.curation.makers import FPS, pulses
 
 
@@ -17,17 +20,25 @@ def test_a_difference_that_wraps_in_bytes_is_counted_fully() -> None:
     np.testing.assert_allclose(motion_curve(frames), [245 / 255])
 
 
+@pytest.mark.parametrize("size", [(8, 8), (48, 85), (50, 49)], ids=str)
+def test_block_means_are_those_of_the_definition(size: tuple[int, int]) -> None:
+    """More frames than are worked on at a time, in sizes that the grid does and does not divide."""
+    frames = np.random.default_rng(0).integers(0, 255, (70, *size), dtype=np.uint8)
+    difference = np.abs(np.diff(frames.astype(int), axis=0))
+    rows, columns = (np.linspace(0, length, 9).astype(int) for length in size)
+    expected = [
+        [difference[:, top:bottom, left:right].mean(axis=(1, 2)) for left, right in pairwise(columns)]
+        for top, bottom in pairwise(rows)
+    ]
+    np.testing.assert_allclose(block_means(frames), np.moveaxis(expected, -1, 0), rtol=1e-12)
+    np.testing.assert_allclose(motion_curve(frames), difference.mean(axis=(1, 2)) / 255, rtol=1e-12)
+
+
 def test_frozen_share_counts_equal_pairs() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (5, 16, 16), dtype=np.uint8)
     repeated = np.repeat(frames, 2, axis=0)
     assert frozen_share(motion_curve(repeated)) == pytest.approx(5 / 9)
     assert frozen_share(motion_curve(frames[:1])) == 1.0
-
-
-def test_black_share() -> None:
-    frames = np.zeros((4, 8, 8), np.uint8)
-    frames[3] = 30
-    assert black_share(frames) == 0.75
 
 
 def test_motion_peak_sees_a_small_moving_thing_and_not_a_trembling_picture() -> None:

@@ -1,10 +1,14 @@
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import ShortTimeFFT
+from scipy.signal.windows import hann
 
 from soundstage.curation.signals import clipping_share, loudness_dbfs, onset_envelope, onset_times, silence_share
+from soundstage.curation.signals import sound as sound_signals
 from tests.unit.curation.makers import RATE, clicks, irregular
 
 SHARED = Path(__file__).parents[5] / "shared" / "data" / "clips"
@@ -36,6 +40,18 @@ def test_onsets_of_clicks_lie_within_fifteen_milliseconds() -> None:
     found = onset_times(onset_envelope(clicks(events, 6.0), RATE))
     assert len(found) == len(events)
     np.testing.assert_allclose(found, events, atol=0.015)
+
+
+def test_band_magnitudes_are_sums_of_scipys_spectrum() -> None:
+    """In double precision, over more windows than are worked on at a time."""
+    waveform = clicks(irregular(1.5), 1.5)
+    spectrum = ShortTimeFFT(hann(512, sym=False), hop=160, fs=RATE, phase_shift=None)
+    reference = np.abs(spectrum.stft(waveform.astype(float), p0=0, p1=len(waveform) // 160 + 1))
+    mel = np.linspace(*(2595 * np.log10(1 + hertz / 700) for hertz in (60.0, RATE / 2)), 41)
+    edges = np.unique(np.round(700 * (10 ** (mel / 2595) - 1) * 512 / RATE).astype(int))
+    expected = [reference[low:high].sum(axis=0) for low, high in pairwise(edges)]
+    found = sound_signals._band_magnitudes(waveform, RATE, 160, 512)
+    np.testing.assert_allclose(found, np.transpose(expected), rtol=1e-4, atol=1e-4 * np.max(expected))
 
 
 def test_onset_envelope_ignores_the_level_of_the_recording() -> None:

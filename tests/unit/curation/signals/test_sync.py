@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from soundstage.curation.signals import av_align, best_offset, motion_curve, onset_envelope
+from soundstage.curation.signals import av_align, best_offset, motion_curve, onset_envelope, sync
 from tests.unit.curation.makers import FPS, RATE, clicks, irregular, pulses
 
 
@@ -69,3 +69,22 @@ def test_without_sound_motion_or_length_there_is_no_offset() -> None:
     assert best_offset(curve, FPS, silence, 1.0) is None
     assert best_offset(np.zeros_like(curve), FPS, sound, 1.0) is None
     assert best_offset(curve[:10], FPS, sound, 1.0) is None
+
+
+def test_every_lag_has_the_correlation_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    motion, sound = np.cumsum(rng.normal(size=(2, 300)), axis=1) + 50
+    found = sync._correlations(motion, sound, 120)
+    for lag, value in zip(range(-120, 121), found, strict=True):
+        a = motion[max(0, -lag) : 300 - max(0, lag)]
+        b = sound[max(0, lag) : 300 - max(0, -lag)]
+        assert value == pytest.approx(np.corrcoef(a, b)[0, 1], abs=1e-9)
+
+
+def test_a_common_time_without_any_change_has_no_correlation() -> None:
+    motion, sound = np.zeros(300), np.zeros(300)
+    motion[250:], sound[:40] = 1.0, 1.0
+    found = sync._correlations(motion, sound, 120)
+    # At a lag of 120 values the step of the motion meets nothing of the sound.
+    assert found[-1] == 0.0
+    assert np.isfinite(found).all()
