@@ -12,7 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from soundstage.media.decode import DecodedClip, decode_clip
-from soundstage.media.normalise import NormaliseSettings, Span, nearest_frames, normalise, output_size, plan_spans
+from soundstage.media.normalise import (
+    NormaliseSettings,
+    Span,
+    in_order,
+    nearest_frames,
+    normalise,
+    output_size,
+    plan_spans,
+)
 from soundstage.media.opening import SourceError
 from soundstage.media.probe import Limits, probe
 
@@ -216,6 +224,20 @@ def test_time_that_runs_backwards_is_damage(tmp_path: Path) -> None:
         normalised(joined, tmp_path / "out.mp4")
     assert caught.value.reason == "damaged"
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_stamps_of_storage_are_sorted_and_pictures_stay_in_order() -> None:
+    # Displayed I B B P B B P, stored I P B B P B B: the decoder gives the order of display with stamps of storage.
+    stamps = [0, 2, 3, 1, 5, 6, 4]
+    found = list(in_order((Fraction(stamp), name) for stamp, name in zip(stamps, "abcdefg", strict=True)))
+    assert found == list(zip(range(7), "abcdefg", strict=True))
+
+
+def test_a_jump_back_over_many_pictures_stays_one() -> None:
+    stamps = [*range(50, 60), *range(10)]
+    times = [time for time, _ in in_order((Fraction(stamp), stamp) for stamp in stamps)]
+    assert sorted(times) == sorted(stamps)
+    assert any(after < before for before, after in pairwise(times))
 
 
 def test_span_counts_frames_to_the_nearest() -> None:
