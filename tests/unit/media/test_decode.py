@@ -11,6 +11,8 @@ from soundstage.errors import DataError
 from soundstage.media.decode import decode_clip
 from soundstage.media.encode import write_video
 
+from .makers import pulses, solid, write_source
+
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
@@ -44,6 +46,17 @@ def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
         decode_clip(tmp_path / "x.mp4")
     with pytest.raises(DataError, match=r"absent\.mp4 cannot be decoded"):
         decode_clip(tmp_path / "absent.mp4")
+
+
+def test_a_clip_without_frame_rate_is_refused_and_not_guessed_at(tmp_path: Path) -> None:
+    path = write_source(tmp_path / "x.mkv", [solid(90)], [0.0], [(0.0, pulses(0.5))], codec="mjpeg", pix_fmt="yuvj420p")
+    # Matroska's DefaultDuration becomes an element that is passed over (RFC 9559, 5.1.4.1.13; RFC 8794, 11.3.2).
+    data = bytearray(path.read_bytes())
+    place = data.index(b"\x23\xe3\x83")
+    data[place : place + 2] = bytes([0xEC, 0x80 | 2 + (data[place + 3] & 0x7F)])
+    path.write_bytes(bytes(data))
+    with pytest.raises(DataError, match=r"x\.mkv .*no frame rate"):
+        decode_clip(path)
 
 
 def test_a_file_cut_short_is_named(clip: Path) -> None:
