@@ -120,7 +120,7 @@ class ContractsConfig(Config):
     """Limits that the data contracts enforce, and how many rows they judge at once."""
 
     partition_rows: int = Field(
-        20_000, ge=1, le=100_000, description="rows judged at once; fewer take less memory and more time"
+        10_000, ge=1, le=100_000, description="rows judged at once; fewer take less memory and more time"
     )
     max_reject_share: Share = Field(1.0, description="share of sources that may be rejected before the run stops")
     max_abs_shift_sec: float = Field(2.0, gt=0, description="largest offset correction a selection may carry")
@@ -164,6 +164,10 @@ class ScoreConfig(Config):
     )
 
 
+# Over less than this a correlation says nothing; a wrong place of a sound is at least so far from the right one.
+SYNC_MIN_OVERLAP_SEC, SYNC_WRONG_SEC = 0.6, 0.2
+
+
 class ScorerConfig(Config):
     """A sync scorer: two towers trained by contrast between time-shifted windows of the same clip."""
 
@@ -191,6 +195,24 @@ class ScorerConfig(Config):
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     threads: int = Field(0, ge=0, description="threads of training; 0 takes the host's cores")
+
+    @model_validator(mode="after")
+    def _something_can_be_compared(self) -> ScorerConfig:
+        least_sec = SYNC_WRONG_SEC + 1 / self.fps
+        if self.max_offset_sec < least_sec:
+            raise ValueError(
+                f"max_offset_sec={self.max_offset_sec:g} leaves no wrong place to learn from at {self.fps} frames a "
+                f"second; take at least {least_sec:.2f}"
+            )
+        pairs = round(self.crop_sec * self.fps) - 1
+        if pairs <= math.ceil(SYNC_MIN_OVERLAP_SEC * self.fps):
+            raise ValueError(
+                f"crop_sec={self.crop_sec:g} holds {pairs} steps at {self.fps} frames a second, too few to shift picture "
+                f"against sound with {SYNC_MIN_OVERLAP_SEC:g} s in common; take a longer one"
+            )
+        if self.audio_tower == "ast" and self.num_mel_bins % 16:
+            raise ValueError(f"audio_tower ast sees bands in sixteens; num_mel_bins={self.num_mel_bins} is no multiple")
+        return self
 
 
 class JudgeConfig(ScorerConfig):
@@ -380,10 +402,13 @@ class EvaluateConfig(Config):
     samples_shown: int = Field(6, ge=0, description="clips whose videos are kept for the report")
 
 
+NAME_PATTERN = r"^[A-Za-z0-9._-]+$"
+
+
 class RegistryConfig(Config):
     """The registered model's name."""
 
-    name: str = Field("soundstage-tiny", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field("soundstage-tiny", pattern=NAME_PATTERN)
 
 
 class PromoteConfig(Config):

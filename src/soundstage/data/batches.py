@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 
 from ..errors import DataError
 
+_READ_AT_ONCE = 1 << 16  # bytes of a column
+
 
 def open_record(path: Path) -> pq.ParquetFile:
     """The file's schema and number of rows, read from its footer.
@@ -18,7 +20,8 @@ def open_record(path: Path) -> pq.ParquetFile:
         DataError: not Parquet, or it names a column twice.
     """
     try:
-        file = pq.ParquetFile(path)
+        # With Arrow's read-ahead the whole file would be held while its batches are read.
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=_READ_AT_ONCE)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {error}; rerun the stage that writes it") from error
     names = file.schema_arrow.names

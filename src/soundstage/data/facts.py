@@ -5,8 +5,8 @@ Records are read by partitions, and ids are compared as 16-byte keys, so that me
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from itertools import chain
 
 import pyarrow as pa
@@ -80,6 +80,11 @@ def clips_facts(
         ),
         Fact("in_two_splits", "no group is in two splits", clips.names(in_two_splits)),
         Fact(
+            "duplicates_of_nothing",
+            "duplicate_of names a clip of the same group that is no duplicate itself",
+            clips.names(_wrongly_duplicates(clips)),
+        ),
+        Fact(
             "media_missing",
             "the media file of every clip exists",
             (
@@ -96,22 +101,43 @@ def clips_facts(
     ]
 
 
+def _wrongly_duplicates(clips: Record) -> pa.ChunkedArray:
+    """True in rows whose duplicate_of is neither empty nor a clip that stands for itself in the same group."""
+    is_duplicate, groups = pc.not_equal(clips.column("duplicate_of"), ""), clips.keys("group")
+    kept = pc.index_in(clips.keys("duplicate_of"), value_set=clips.keys("clip_id"))
+    right = pc.and_(pc.equal(groups.take(kept), groups), pc.invert(is_duplicate.take(kept)))
+    return pc.and_(is_duplicate, pc.invert(pc.fill_null(right, False)))
+
+
 def signals_facts(clips: Record, signals: Record) -> list[Fact]:
     """Facts about signals."""
     offsets = ("av_offset_sec", "av_correlation", "av_confidence")
+    learned = ("sync_scorer", "sync_score", "sync_match", "sync_offset_sec", "sync_confidence", "synchronisability")
     return [
         Fact("unscored", "every clip has signals, and nothing else has", _differ(clips, signals)),
         Fact(
             "not_a_number",
             "no signal is NaN; what has no meaning is null",
-            (r["clip_id"] for r in signals if any(isinstance(v, float) and math.isnan(v) for v in r.values())),
+            _not_a_number(signals),
         ),
         Fact(
             "half_an_offset",
             "offset, correlation and confidence are measured together or not at all",
-            (r["clip_id"] for r in signals.rows("clip_id", *offsets) if len({r[name] is None for name in offsets}) > 1),
+            _partly_null(signals, offsets),
+        ),
+        Fact(
+            "half_a_learned_judgement",
+            "the learned scorer's name and all it says of a clip are there together or not at all",
+            _partly_null(signals, learned),
         ),
     ]
+
+
+def _partly_null(signals: Record, columns: tuple[str, ...]) -> Iterator[str]:
+    """Clip ids of rows that are null in some of the columns and not in others."""
+    return (
+        row["clip_id"] for row in signals.rows("clip_id", *columns) if len({row[name] is None for name in columns}) > 1
+    )
 
 
 def selection_facts(clips: Record, selection: Record, reviews: Record) -> list[Fact]:
@@ -175,6 +201,14 @@ def _with_two_sides(groups: pa.ChunkedArray, sides: pa.ChunkedArray) -> pa.Array
     counted = pairs.group_by("group").aggregate([([], "count_all")])
     several = pc.and_(pc.greater(counted["count_all"], 1), pc.is_valid(counted["group"]))
     return counted.filter(several)["group"]
+
+
+def _not_a_number(signals: Record) -> Iterator[str]:
+    """Clip ids of rows with a NaN; by columns, without a dictionary for each of many rows."""
+    for table in signals.partitions():
+        floats = [column for column in table.columns if pa.types.is_floating(column.type)]
+        found = [pc.fill_null(pc.is_nan(column), False) for column in floats]
+        yield from table["clip_id"].filter(reduce(pc.or_, found)).to_pylist()
 
 
 def _excess_sec(clip: Row) -> float:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from .batches import iterate_record, open_record
 
 Row = Mapping[str, Any]
+_ROWS_IN_PYTHON = 500  # a row is a kilobyte or two as a dictionary
 KEY = pa.binary(16)
 """A 128-bit hash stands for a string: among 10^9 strings, two share one with a probability under 10^-20."""
 
@@ -56,7 +57,8 @@ class Record:
     def rows(self, *columns: str) -> Iterator[Row]:
         """Rows with `columns` (all where none is named), in the order of the file."""
         for table in self.partitions(*columns):
-            yield from table.to_pylist()
+            for batch in table.to_batches(max_chunksize=_ROWS_IN_PYTHON):
+                yield from batch.to_pylist()
 
     def column(self, name: str) -> pa.ChunkedArray:
         """All values of a column: for numbers and short strings."""

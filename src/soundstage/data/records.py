@@ -206,7 +206,7 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterable[Mapping[str, Any]]
 def write_arrow(path: Path, table: pa.Table) -> None:
     """Write an Arrow table as Parquet, whole or not at all."""
     with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", row_group_size=100_000)
+        pq.write_table(table, temporary, compression="zstd", row_group_size=10_000)
 
 
 def read_table(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:

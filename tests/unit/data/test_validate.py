@@ -188,6 +188,9 @@ CORRUPTIONS: list[tuple[str, list[Corruption]]] = [
         [
             ("signals", 1, {"motion": 1.5}, "signals", BETWEEN, "motion is between 0 and 1"),
             ("signals", 2, {"cuts": -1}, "signals", BETWEEN, "cuts is not negative"),
+            ("signals", 2, {"image_text_cosine": 1.2}, "signals", BETWEEN, "image_text_cosine is between -1 and 1"),
+            ("signals", 1, {"speech_share": -0.1}, "signals", BETWEEN, "speech_share is between 0 and 1"),
+            ("signals", 1, {"sharpness": None}, "signals", "ExpectColumnValuesToNotBeNull", "sharpness is never null"),
             ("signals", 3, {"av_confidence": float("inf")}, "signals", BETWEEN, "not negative and finite"),
             ("signals", 3, {"clip_id": "short"}, "signals", REGEX, "clip_id is 64 hexadecimal digits"),
         ],
@@ -197,6 +200,14 @@ CORRUPTIONS: list[tuple[str, list[Corruption]]] = [
         [
             ("signals", 1, {"av_align": float("nan")}, "signals_together", "not_a_number", "no signal is NaN"),
             ("signals", 2, {"av_offset_sec": None}, "signals_together", "half_an_offset", "measured together or not"),
+            (
+                "signals",
+                2,
+                {"sync_score": 1.0},
+                "signals_together",
+                "half_a_learned_judgement",
+                "together or not at all",
+            ),
             ("signals", 3, {"clip_id": clip_id(99)}, "signals_together", "unscored", "every clip has signals"),
         ],
     ),
