@@ -102,7 +102,7 @@ def import_(
     from ..curation.review_sheet import import_sheet, read_sheet
 
     known = {clip["clip_id"] for clip in read_clips(place)}
-    read = read_sheet(sheet, known, reviewer, tree.contracts.max_abs_shift_sec)
+    read = read_sheet(sheet, known, reviewer, tree.contracts)
     added = import_sheet(place, read, datetime.now(UTC))
     there = len(read.rows) - len(added)
     print(f"review: {len(added)} verdicts added, {there} were there already, {read.blank} rows have no verdict yet")

@@ -69,7 +69,7 @@ def _groups(rows: Sequence[Row]) -> list[tuple[str, str, list[Row]]]:
             members[fate_of(row)].append(row)
         else:
             members["corrected" if row["audio_shift_sec"] else "kept"].append(row)
-    meanings: dict[str, str] = {**MEANINGS, **_OTHER_GROUPS}
+    meanings = MEANINGS | _OTHER_GROUPS
     return [(name, meaning, members[name]) for name, meaning in meanings.items() if members[name]]
 
 

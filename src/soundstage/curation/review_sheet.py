@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ..config.tree import ContractsConfig
 from ..data.records import VERDICTS
 from ..errors import DataError
 from ..stages.workspace import Workspace
@@ -31,8 +32,8 @@ _SIGNALS = (
 COLUMNS = ("clip_id", *FILLED_IN, *_ABOUT, *_SIGNALS)
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_MAX_SECONDS = 86_400.0
 _SHOWN_PROBLEMS = 20
+_LIMITS = ContractsConfig()
 
 Row = Mapping[str, Any]
 
@@ -83,8 +84,10 @@ class Sheet:
     """rows without a verdict: nobody has reviewed them yet"""
 
 
-def read_sheet(path: Path, known: Iterable[str], reviewer: str = "", max_abs_shift_sec: float = math.inf) -> Sheet:
+def read_sheet(path: Path, known: Iterable[str], reviewer: str = "", limits: ContractsConfig = _LIMITS) -> Sheet:
     """Read the verdicts of a sheet about the clips `known`; `reviewer` is who fills in where the cell is empty.
+
+    What the data contracts would refuse later (`limits`: a verdict's time, an offset) is refused here.
 
     Columns: clip_id, verdict, seconds_spent, and reviewer unless given; at (ISO 8601 with a time zone) and, for the
     verdict `shift`, audio_shift_sec. Others are ignored.
@@ -102,7 +105,7 @@ def read_sheet(path: Path, known: Iterable[str], reviewer: str = "", max_abs_shi
             blank += 1
             continue
         try:
-            row = _verdict(cells, known, reviewer, max_abs_shift_sec)
+            row = _verdict(cells, known, reviewer, limits)
             first, other = lines.setdefault((row["clip_id"], row["reviewer"], row["at"]), (line, row))
             if other != row:
                 raise ValueError(
@@ -142,7 +145,7 @@ def import_sheet(workspace: Workspace, sheet: Sheet, now: datetime) -> list[dict
         said: dict[str, dict[str, Row]] = {}
         for name in {row["reviewer"] for row in ledger}:
             said[name] = latest_verdicts(row for row in ledger if row["reviewer"] == name)
-        new = []
+        new: list[Row] = []
         for given, row in zip(sheet.rows, stamped, strict=True):
             before = said.get(row["reviewer"], {}).get(row["clip_id"])
             if given["at"]:
@@ -160,7 +163,7 @@ def _utc(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _verdict(cells: Row, known: set[str], reviewer: str, max_abs_shift_sec: float) -> dict[str, Any]:
+def _verdict(cells: Row, known: set[str], reviewer: str, limits: ContractsConfig) -> dict[str, Any]:
     """One row of REVIEWS; a ValueError says what is wrong with it."""
     clip_id, verdict = cells["clip_id"].removeprefix("'"), cells["verdict"].lower()
     name = cells.get("reviewer", "") or reviewer
@@ -171,15 +174,16 @@ def _verdict(cells: Row, known: set[str], reviewer: str, max_abs_shift_sec: floa
     if not name or name == SIMULATED:
         raise ValueError(f"reviewer {name!r}, expected a person's name in the cell or by --reviewer")
     seconds = _number(cells, "seconds_spent", "the seconds this verdict took, like 6.5")
-    if not 0 <= seconds <= _MAX_SECONDS:
-        raise ValueError(f"seconds_spent {cells['seconds_spent']!r}, expected 0 to {_MAX_SECONDS:g}")
+    if not 0 <= seconds <= limits.max_review_sec:
+        most = f"{limits.max_review_sec:g} (contracts.max_review_sec)"
+        raise ValueError(f"seconds_spent {cells['seconds_spent']!r}, expected 0 to {most}")
     return {
         "clip_id": clip_id,
         "verdict": verdict,
         "reviewer": name,
         "seconds_spent": seconds,
         "at": _moment(cells.get("at", "")),
-        "audio_shift_sec": _shift(cells, verdict, max_abs_shift_sec),
+        "audio_shift_sec": _shift(cells, verdict, limits.max_abs_shift_sec),
     }
 
 

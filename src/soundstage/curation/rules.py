@@ -30,7 +30,7 @@ Reason = Literal[
 ]
 REASONS: tuple[str, ...] = Reason.__args__  # type: ignore[attr-defined]
 
-MEANINGS: dict[Reason, str] = {
+MEANINGS: dict[str, str] = {
     "judge_split": "set aside for the judge of synchrony",
     "near_duplicate": "another clip of its near-duplicate cluster stands for it",
     "silent": "sound under the level or silence over the share allowed",

@@ -52,7 +52,7 @@ def draw_strip(clip: DecodedClip, audio_shift_sec: float = 0.0) -> bytes:
     _draw_wave(draw, clip, column_sec - audio_shift_sec, height)
     envelope = signals.onset_envelope(clip.waveform, clip.sample_rate)
     rise = np.maximum(np.diff(signals.motion_curve(_grey(clip.frames)), prepend=0.0), 0.0)
-    times = (np.arange(len(rise)) + 0.5) / fps
+    times = np.asarray((np.arange(len(rise)) + 0.5) / fps, dtype=np.float64)
     moving = _relative(rise, times, column_sec, _LEAST_MOTION)
     sounding = _relative(envelope.values, envelope.times_sec, column_sec - audio_shift_sec, 0.0)
     _draw_curve(draw, moving, height, _MOTION)
@@ -63,7 +63,7 @@ def draw_strip(clip: DecodedClip, audio_shift_sec: float = 0.0) -> bytes:
 
 
 def _grey(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return frames.mean(axis=3).astype(np.uint8)
+    return np.asarray(frames.mean(axis=3), dtype=np.uint8)
 
 
 def _draw_wave(draw: ImageDraw.ImageDraw, clip: DecodedClip, column_sec: Curve, top: int) -> None:

@@ -71,7 +71,7 @@ def test_a_filled_sheet_comes_back(workspace: Workspace, tmp_path: Path) -> None
     writer = csv.DictWriter(filled, rows[0])
     writer.writeheader()
     writer.writerows(rows)
-    sheet = read_sheet(_write(tmp_path, filled.getvalue()), KNOWN, "ana", 2.0)
+    sheet = read_sheet(_write(tmp_path, filled.getvalue()), KNOWN, "ana")
     assert sheet.blank == 1
     added = import_sheet(workspace, sheet, NOW)
     assert review.read_reviews(workspace) == added
@@ -157,7 +157,7 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(
     # The wrong row stands in line 5: the caption of the row before it holds a line end.
     text = f'note,{HEAD}x,{clip_id(0)},keep,1,ana,,\n"two\nlines",{clip_id(1)},keep,1,ana,,\n,{row}\n'
     with pytest.raises(DataError, match=rf"1 rows cannot be used, so nothing was imported.*\n  line 5: .*{message}"):
-        import_sheet(workspace, read_sheet(_write(tmp_path, text), KNOWN, "", 2.0), NOW)
+        import_sheet(workspace, read_sheet(_write(tmp_path, text), KNOWN), NOW)
     assert not workspace.reviews.exists()
 
 
