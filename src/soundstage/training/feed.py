@@ -25,6 +25,7 @@ class Batch:
     """What one forward pass sees; B samples.
 
     latents, noise: (B, C, F, h, w). audio: (B, T, D). text: (B, L, D'). sigma: (B,) in 0..1. audio_keep: (B,) 0 or 1.
+    weight: (B,) by which selection lets each sample count; None is 1 for all.
     """
 
     latents: torch.Tensor
@@ -34,6 +35,7 @@ class Batch:
     sigma: torch.Tensor
     audio_keep: torch.Tensor
     clip_ids: tuple[str, ...]
+    weight: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
@@ -45,6 +47,7 @@ class Batch:
             self.sigma.to(device),
             self.audio_keep.to(device),
             self.clip_ids,
+            None if self.weight is None else self.weight.to(device),
         )
 
 
@@ -90,7 +93,7 @@ class Feed:
 
     def batch(self, positions: range) -> Batch:
         """The samples at `positions`; noise, level and dropout depend on seed and position alone."""
-        latents, audio, text, noise, sigma, keep, clip_ids = [], [], [], [], [], [], []
+        latents, audio, text, noise, sigma, keep, clip_ids, weights = [], [], [], [], [], [], [], []
         for position in positions:
             index = self.sample_at(position)
             row = self._reader.rows[index]
@@ -104,6 +107,7 @@ class Feed:
             latents.append(clean)
             audio.append(heard)
             clip_ids.append(row["clip_id"])
+            weights.append(row["weight"])
         return Batch(
             torch.stack(latents),
             torch.stack(audio),
@@ -112,6 +116,7 @@ class Feed:
             torch.tensor(sigma, dtype=torch.float32),
             torch.tensor(keep, dtype=torch.float32),
             tuple(clip_ids),
+            torch.tensor(weights, dtype=torch.float32),
         )
 
 

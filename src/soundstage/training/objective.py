@@ -20,7 +20,8 @@ class DenoisingObjective(nn.Module):
 
     `noisy = (1 - sigma) clean + sigma noise`; the target is the backbone's (velocity: Lipman et al., "Flow Matching for
     Generative Modeling", 2023; clean residual: clean latents minus the first). With `motion_weight` w, an element
-    counts 1 + w * |clean change to the frame before| / mean change, divided by 1 + w.
+    counts 1 + w * |clean change to the frame before| / mean change, divided by 1 + w. A sample counts by the
+    weight that selection gave its clip; these have the mean 1 over all pretraining clips.
     """
 
     def __init__(
@@ -48,7 +49,10 @@ class DenoisingObjective(nn.Module):
             self._audio(batch),
         )
         error = (output.float() - self._backbone.target(clean, batch.noise, first)).square()
-        loss: torch.Tensor = (error * self._motion_weights(clean)).mean()
+        weighted = error * self._motion_weights(clean)
+        if batch.weight is not None:
+            weighted = weighted * batch.weight[:, None, None, None, None]
+        loss: torch.Tensor = weighted.mean()
         return loss
 
     def _audio(self, batch: Batch) -> AudioContext | None:

@@ -94,6 +94,17 @@ def test_draws_depend_on_seed_and_position_alone(reader: ShardReader, tmp_path: 
     assert not torch.equal(ahead.noise[0], ahead.noise[1])
 
 
+def test_a_sample_carries_the_weight_of_its_clip(tmp_path: Path) -> None:
+    write_shards(tmp_path, train_slice(), 5)
+    reader = reader_of(tmp_path, train_slice())
+    for number, row in enumerate(reader.rows):
+        row["weight"] = 0.5 + number
+    feed = Feed(reader, config())
+    weight = feed.batch(range(5)).to(torch.device("cpu")).weight
+    assert weight is not None
+    assert weight.tolist() == [0.5 + feed.sample_at(position) for position in range(5)]
+
+
 def test_noise_is_standard_normal_and_levels_are_uniform(reader: ShardReader) -> None:
     batch = Feed(reader, config()).batch(range(600))
     # 2.8e6 draws: standard errors are below 1e-3; 600 levels: Kolmogorov's 99.9 % bound is 1.95 / sqrt(n).

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,3 +123,17 @@ def test_sound_that_is_dropped_out_cannot_matter() -> None:
         assert objective(first) == objective(second)
         second.audio[0] += 1.0
         assert objective(first) != objective(second)
+
+
+def test_a_sample_counts_by_its_weight() -> None:
+    _, _, objective = setting("velocity")
+    made = batch()
+    with torch.no_grad():
+        plain = objective(made)
+        ones = objective(replace(made, weight=torch.ones(2)))
+        # The mean over both is half of the sum, so a weight of 2 and of 0 leaves the mean of the one.
+        first, second = (objective(replace(made, weight=torch.tensor(w))) for w in ([2.0, 0.0], [0.0, 2.0]))
+        mixed = objective(replace(made, weight=torch.tensor([0.5, 1.5])))
+    assert torch.equal(plain, ones)
+    assert float(mixed) == pytest.approx(0.25 * float(first) + 0.75 * float(second), rel=1e-5)
+    assert abs(float(first) - float(second)) > 1e-3
