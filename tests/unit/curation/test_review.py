@@ -85,6 +85,14 @@ def test_people_win_over_simulation_and_the_latest_verdict_counts(tmp_path: Path
     assert review.latest_verdicts([*rows, simulated_later])[clip_id(0)]["verdict"] == "drop"
 
 
+def test_a_shift_is_a_clip_kept(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path)
+    review.append_reviews(workspace, [review_row(0, "shift"), review_row(1, "drop")])
+    record, rows = _run(workspace, None)
+    assert record.counts["clips_kept"] == 1
+    assert [row["audio_shift_sec"] for row in rows] == [0.3, None]
+
+
 def test_effort_counts_people_only() -> None:
     rows = [review_row(0, seconds_spent=3.0), review_row(1, reviewer="simulated", seconds_spent=100.0)]
     assert review.effort(rows) == 3.0
@@ -110,6 +118,9 @@ def test_the_ledger_keeps_order_and_its_digest_follows_human_rows(tmp_path: Path
         ({"at": "yesterday"}, "ISO 8601"),
         ({"at": "2030-01-01T10:00:00"}, "in UTC"),
         ({"mood": "good"}, "columns"),
+        ({"verdict": "shift"}, "audio_shift_sec None, expected the seconds to add"),
+        ({"verdict": "shift", "audio_shift_sec": float("inf")}, "audio_shift_sec inf"),
+        ({"audio_shift_sec": 0.5}, "audio_shift_sec 0.5 with verdict keep, expected it with `shift` alone"),
     ],
 )
 def test_a_row_that_is_no_human_verdict_leaves_the_ledger_as_it_was(
