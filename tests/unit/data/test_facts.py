@@ -170,7 +170,7 @@ def test_shards_facts(tmp_path: Path, rows: int) -> None:
     tables = Tables(tmp_path, rows)
     tables.selection = tables.selection[:COUNT]
     (tmp_path / "shards").mkdir()
-    stated = []
+    stated: Rows = []
     for number in range(3):
         name = f"shards/{number:06d}.tar"
         (tmp_path / name).write_bytes(bytes(512 * 30))

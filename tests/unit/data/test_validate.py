@@ -271,7 +271,8 @@ def test_corrupt_rows_stop_the_gate_and_are_named(tmp_path: Path, gate: str, cor
     lines = str(error.value).splitlines()
     for record, row, _, suite, expectation, promise in corruptions:
         (line,) = [text for text in lines if f"suite {suite}: {expectation}: " in text and promise in text]
-        assert tables[record][row].get("clip_id", tables[record][row].get("source_uri")) in line
+        offender = tables[record][row]
+        assert str(offender.get("clip_id", offender.get("source_uri"))) in line
 
 
 @pytest.fixture
