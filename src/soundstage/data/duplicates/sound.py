@@ -18,6 +18,7 @@ UNHEARD = 0
 _FRAME_SEC = 0.37
 _BANDS = 33
 _LOW_HZ, _HIGH_HZ = 200.0, 5500.0
+_LOWEST_RATE = 4000
 _FLOOR = 1e-8  # mean square of the bands, -80 dBFS: above what coding leaves of silence, under a quiet room
 _STEADY = 0.01  # a spectrum that changes by less than this share has bits of rounding only
 
@@ -30,10 +31,12 @@ def sound_words(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.u
     sound that is loud only outside 200 to 5500 Hz has none.
 
     Raises:
-        ValueError: not one channel.
+        ValueError: not one channel, or under 4000 Hz.
     """
     if waveform.ndim != 1:
         raise ValueError(f"waveform must be (samples,), found {waveform.shape}")
+    if sample_rate < _LOWEST_RATE:
+        raise ValueError(f"sound at {sample_rate} Hz has too little to compare; use at least {_LOWEST_RATE} Hz")
     energy = _band_energies(waveform, sample_rate)
     if not len(energy):
         return np.zeros(0, np.uint32)
@@ -59,9 +62,7 @@ def _band_energies(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[n
     length = next_fast_len(frame, real=True)
     power = np.abs(rfft(windows * taper, length, axis=1)) ** 2
     edges = np.geomspace(_LOW_HZ, min(_HIGH_HZ, 0.45 * sample_rate), _BANDS + 1)
-    bins = np.unique(np.round(edges / sample_rate * length).astype(int))
-    if len(bins) != _BANDS + 1:
-        raise ValueError(f"{sample_rate} Hz is too low for 33 bands of sound; use at least 4000 Hz")
+    bins = np.round(edges / sample_rate * length).astype(int)
     # Parseval: twice, for the half of the spectrum that rfft leaves out.
     scale = 2.0 / (length * float((taper**2).sum()))
     return np.asarray(np.add.reduceat(power, bins, axis=1)[:, :_BANDS] * scale, dtype=np.float32)
