@@ -120,7 +120,9 @@ def main() -> None:
     arguments = parser.parse_args()
     workspace = Workspace.open(arguments.workspace)
     source = [f"ingest.source={str(arguments.clips.resolve())!r}", "select.min_sync_correlation=0.25"]
-    config = load_config("tiny", overrides=[*source, "review.reviewer=none", *arguments.overrides])
+    # Every clip gets a decision: none is set aside for a judge.
+    fixed = ["review.reviewer=none", "split.judge=0"]
+    config = load_config("tiny", overrides=[*source, *fixed, *arguments.overrides])
     with (arguments.clips / "manifest.csv").open(encoding="utf-8", newline="") as file:
         notes = {row["file"]: row["quality_notes"] for row in csv.DictReader(file)}
     records = curate(config, workspace)
