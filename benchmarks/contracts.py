@@ -16,6 +16,7 @@ import multiprocessing
 import resource
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -140,8 +141,8 @@ def measure(workspace: Workspace, rows: int, partition_rows: int) -> list[dict[s
     inputs, sizes = _put(workspace, rows)
     results = []
     for gate in ("clips", "signals"):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(_run_gate, (gate, workspace, inputs, partition_rows))
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            found = pool.submit(_run_gate, gate, workspace, inputs, partition_rows).result()
         results.append({"gate": gate, "rows": rows, "record_mib": sizes[gate] / MIB, **found})
         print(f"validate-{gate}, {rows} rows: {found['peak_mib']:.0f} MiB, {found['seconds']:.1f} s", flush=True)
     return results
