@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..config.tree import IngestConfig
@@ -31,7 +31,9 @@ class Ledger:
         """clip_id -> uri of the source that keeps it"""
         self._items = self._items_kept = 0
         self._uris: set[str] = set()
-        self._config, self._store, self._workspace = config, store, workspace
+        self._config = config
+        # Once: resolving a path costs a call to the system for each of its folders.
+        self._store = workspace.relative(store)
 
     @property
     def rejects(self) -> list[Row]:
@@ -89,7 +91,7 @@ class Ledger:
             "licence": item.annotation.licence,
             "provenance": item.annotation.provenance,
             "media_sha256": clip.media_sha256,
-            "media_uri": self._workspace.relative(media_path(self._store, clip.clip_id)),
+            "media_uri": media_path(PurePosixPath(self._store), clip.clip_id).as_posix(),
             "group": "",
             "split": "",
             "duplicate_of": "",

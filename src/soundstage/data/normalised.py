@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 from ..media.normalise import NormaliseSettings, Span, normalise
 from ..media.opening import SourceError
@@ -24,6 +24,7 @@ from .fetching import FetchLimits, LocalCopy, local_copy
 from .ranges import PlannedRange, SpanReject, plan_ranges
 from .sources.item import Location, Range
 
+PathT = TypeVar("PathT", bound=PurePath)
 HashFile = Callable[[Path], str]
 
 
@@ -106,7 +107,7 @@ def clip_id(source_sha256: str, span: Span) -> str:
     return sha256_text(f"{source_sha256} {span.start_us} {span.duration_us}")
 
 
-def media_path(store: Path, name: str) -> Path:
+def media_path(store: PathT, name: str) -> PathT:
     """Where the clip called `name` lies."""
     return store / name[:2] / f"{name}.mp4"
 

@@ -31,7 +31,7 @@ def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if all files had been written long ago."""
     now = time.time_ns
 
-    monkeypatch.setattr(hash_cache.time, "time_ns", lambda: now() + 10_000_000_000)
+    monkeypatch.setattr("soundstage.data.hash_cache.time.time_ns", lambda: now() + 10_000_000_000)
 
 
 def test_untouched_files_are_read_once(tmp_path: Path, read: list[str], settled: None) -> None:

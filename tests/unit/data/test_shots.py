@@ -109,7 +109,8 @@ def test_time_of_a_source_is_clips_and_rejects(film: tuple[Path, SourceProbe]) -
     assert [span.duration_us / 1e6 for span in planned.spans] == pytest.approx([1.958, 1.5, 1.5, 1.542], abs=2e-3)
     (short,) = planned.rejects
     assert (short.reason, short.duration_us) == ("too_short", 500_000)
-    pieces = sorted((one.start_us, one.duration_us) for one in (*planned.spans, short))
+    pieces = [(span.start_us, span.duration_us) for span in planned.spans]
+    pieces = sorted([*pieces, (short.start_us, short.duration_us)])
     assert sum(duration for _, duration in pieces) == 7_000_000
     assert all(start + duration == after for (start, duration), (after, _) in pairwise(pieces))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,20 +95,21 @@ def test_what_a_sample_lacks_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "expected"),
+    ("damage", "reasons", "words"),
     [
-        (lambda data: data[:1700], (CUT, "cut short after 'b.mp4'")),
-        (lambda data: data[:1024] + b"?" * 512 + data[1536:], ({"t.tar": "damaged", "t.tar#a.mp4": ""}, "byte 1024")),
-        (lambda data: b"no tar" * 100, ({"t.tar": "not_media"}, "no tar")),
-        (lambda data: data[:2560], ({"t.tar#a.mp4": "", "t.tar#b.mp4": ""}, "")),
+        (lambda data: data[:1700], CUT, "cut short after 'b.mp4'"),
+        (lambda data: data[:1024] + b"?" * 512 + data[1536:], {"t.tar": "damaged", "t.tar#a.mp4": ""}, "byte 1024"),
+        (lambda data: b"no tar" * 100, {"t.tar": "not_media"}, "no tar"),
+        (lambda data: data[:2560], {"t.tar#a.mp4": "", "t.tar#b.mp4": ""}, ""),
     ],
     ids=["cut in a member", "no header", "no tar", "no end mark"],
 )
-def test_a_damaged_tar_is_named_and_keeps_what_it_has(tmp_path: Path, damage: object, expected: object) -> None:
+def test_a_damaged_tar_is_named_and_keeps_what_it_has(
+    tmp_path: Path, damage: Callable[[bytes], bytes], reasons: dict[str, str], words: str
+) -> None:
     path = write_tar(tmp_path / "t.tar", {"a.mp4": b"a", "b.mp4": b"b" * 600})
-    path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
+    path.write_bytes(damage(path.read_bytes()))
     items = listed(path)
-    reasons, words = expected  # type: ignore[misc]
     assert {uri: item.reason for uri, item in items.items()} == reasons
     assert words in items.get("t.tar", next(iter(items.values()))).detail
 
