@@ -71,9 +71,7 @@ def validate(
 def scorer(
     role: Annotated[
         Literal["curator", "judge"],
-        typer.Option(
-            help="`curator` learns on split pretrain and scores clips; `judge` learns on its own split."
-        ),
+        typer.Option(help="`curator` learns on split pretrain and scores clips; `judge` learns on its own split."),
     ],
     register_as: Annotated[
         str | None, typer.Option("--register-as", metavar="NAME", help="Also make it a version of this model.")
@@ -88,10 +86,13 @@ def scorer(
     from ..front import run_current
 
     tree, place = resolve(preset, config, overrides, workspace)
+    if register_as is not None:
+        from ..tracking.scorers import check_name, register_scorer
+
+        # Before the training, not after it.
+        check_name(register_as, tree.registry.name)
     execution = run_current(role, tree, place, fresh=fresh)
     if register_as is not None:
-        from ..tracking.scorers import register_scorer
-
         print(f"registered: {register_scorer(place, tree.tracking, register_as, execution.record)}")
 
 

@@ -136,7 +136,8 @@ def stage_slice(stage: str, config: SoundstageConfig) -> Config:
         "split": SplitSlice(split=config.split),
         "validate": ValidateSlice(contracts=config.contracts),
         "curator": ScorerSlice(scorer=config.curator),
-        "judge": ScorerSlice(scorer=config.judge),
+        # As the class that the slice names: what is read back from JSON equals it.
+        "judge": ScorerSlice(scorer=ScorerConfig(**config.judge.model_dump())),
         "score": ScoreSlice(score=config.score),
         "review": ReviewSlice(review=config.review, select=config.select, window=config.window),
         "select": SelectSlice(select=config.select, window=config.window),

@@ -207,8 +207,8 @@ class ScorerConfig(Config):
         pairs = round(self.crop_sec * self.fps) - 1
         if pairs <= math.ceil(SYNC_MIN_OVERLAP_SEC * self.fps):
             raise ValueError(
-                f"crop_sec={self.crop_sec:g} holds {pairs} steps at {self.fps} frames a second, too few to shift picture "
-                f"against sound with {SYNC_MIN_OVERLAP_SEC:g} s in common; take a longer one"
+                f"crop_sec={self.crop_sec:g} holds {pairs} steps at {self.fps} frames a second, too few to shift "
+                f"picture against sound with {SYNC_MIN_OVERLAP_SEC:g} s in common; take a longer one"
             )
         if self.audio_tower == "ast" and self.num_mel_bins % 16:
             raise ValueError(f"audio_tower ast sees bands in sixteens; num_mel_bins={self.num_mel_bins} is no multiple")

@@ -29,13 +29,17 @@ class Curator:
 
     def columns(self, clip: DecodedClip) -> dict[str, Any]:
         """The sync columns of the signals record for one grey clip; all null where it cannot be judged."""
-        scorer = _loaded(self.folder)
-        estimate = scorer.estimate(clip.frames, float(clip.fps), clip.waveform)
+        from ..media.sound import resample
+
+        scorer = _loaded(self.folder, self.name)
+        # A scorer that was trained elsewhere may hear another rate.
+        waveform = resample(clip.waveform, clip.sample_rate, scorer.sample_rate)
+        estimate = scorer.estimate(clip.frames, float(clip.fps), waveform)
         return {} if estimate is None else {"sync_scorer": self.name, **asdict(estimate)}
 
 
 @cache
-def _loaded(folder: Path) -> SyncScorer:
+def _loaded(folder: Path, name: str) -> SyncScorer:  # noqa: ARG001 - a folder that was made anew is read anew
     """One scorer a process, on one thread: clips are spread over processes."""
     import torch
 

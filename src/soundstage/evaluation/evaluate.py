@@ -36,6 +36,8 @@ Scores = dict[str, list[float | None]]
 
 def run(config: EvaluateSlice, inputs: Inputs, work: Work) -> Outcome:
     """Generate, measure, keep a few samples; without a test clip the metrics are null and the notes say why."""
+    # Before anything is generated: a judge that is a party stops the stage.
+    judge, unjudged = _judge(config, inputs, work)
     windows = _windows(config, inputs, work)
     arms = _arms(inputs, len(windows))
     sounds = {arm.name: heard(arm, windows) if windows else None for arm in arms}
@@ -49,7 +51,6 @@ def run(config: EvaluateSlice, inputs: Inputs, work: Work) -> Outcome:
         name: [motion_correlation(video, item.frames) for video, item in zip(made, windows, strict=True)]
         for name, made in videos.items()
     }
-    judge, unjudged = _judge(config, inputs, work)
     result = _result(config, windows, scores)
     if judge is not None and windows:
         result["judge"] = _judged(judge, config, windows, videos, sounds)

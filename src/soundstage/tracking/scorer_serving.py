@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 _GREY_SIDE = 96
+# ITU-R BT.601 luma: what a decoder puts out as grey.
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class ScorerModel(PythonModel):
@@ -54,7 +57,7 @@ class ScorerModel(PythonModel):
             span = Span(0, int(source.duration * 1_000_000))
             frames = next(decode_spans(path, source, [span], NormaliseSettings(_GREY_SIDE, fps, rate)))
             waveform = decode_audio(path, source, rate)
-        grey = (frames @ [0.299, 0.587, 0.114] + 0.5).astype("uint8")
+        grey = (frames @ _LUMA + 0.5).astype(np.uint8)
         estimate = self._scorer.estimate(grey, fps, waveform)
         return {} if estimate is None else asdict(estimate)
 

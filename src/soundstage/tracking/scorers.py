@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.tree import TrackingConfig
+from ..config.tree import NAME_PATTERN, TrackingConfig
 from ..curation.scorer.reference import GROUPS_FILE, SCORER_FOLDER, describe, scorer_folder
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..stages.files import sha256_text
 from ..stages.fingerprint import code_version
 from ..stages.record import StageRecord
@@ -24,6 +25,21 @@ if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 _SERVING = "scorer_serving"
+
+
+def check_name(name: str, animator: str) -> None:
+    """Refuse a name under which no scorer can be registered; `animator` is the name of the models that animate.
+
+    Raises:
+        ConfigError: the registry takes no such name, or versions of two kinds would stand under one.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(f"--register-as {name!r} is no model name; use letters, digits, and ._-")
+    if name == animator:
+        raise ConfigError(
+            f"--register-as {name} is the name of the models that animate (registry.name), whose gate would find "
+            "scorers among them; give scorers another one"
+        )
 
 
 def register_scorer(workspace: Workspace, tracking: TrackingConfig, name: str, record: StageRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...config.tree import ScorerConfig
+from ...config.tree import SYNC_MIN_OVERLAP_SEC, ScorerConfig
+from ...errors import DataError
 from ...media.decode import decode_clip
-from ...models.sync.scorer import HOP_SEC, squares
+from ...media.sound import cut_sound
+from ...models.sync.scorer import hop_sec, squares
 from ...stages.files import sha256_text
 from ...stages.workspace import Workspace
 
@@ -38,6 +41,8 @@ class Example:
     """(T, size, size) grey"""
     fps: float
     waveform: NDArray[np.float32]
+    """(samples,) as long as the frames"""
+    sample_rate: int
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,28 @@ def load_examples(rows: Sequence[Row], workspace: Workspace, config: ScorerConfi
     """Decode clips in the order of `rows`.
 
     Raises:
-        DataError: a clip cannot be decoded; it is named.
+        DataError: a clip cannot be decoded, or is not what its record says; it is named.
     """
     with ThreadPoolExecutor(_DECODERS) as pool:
         yield from pool.map(partial(_load, workspace, config), rows)
 
 
 def _load(workspace: Workspace, config: ScorerConfig, row: Row) -> Example:
-    clip = decode_clip(workspace.resolve(row["media_uri"]), config.frame_size, "gray")
+    path = workspace.resolve(row["media_uri"])
+    try:
+        clip = decode_clip(path, config.frame_size, "gray")
+    except DataError as error:
+        raise DataError(f"clip {row['clip_id']} cannot be learned from: {error}") from error
+    found, stated = (len(clip.frames), clip.sample_rate), (row["num_frames"], row["sample_rate"])
+    if found != stated:
+        raise DataError(
+            f"clip {row['clip_id']}: {path} holds {found[0]} frames and sound at {found[1]} Hz, its record says "
+            f"{stated[0]} and {stated[1]} Hz; the media file was changed: delete it and rerun `soundstage ingest`"
+        )
+    fps = float(clip.fps)
+    waveform = cut_sound(clip.waveform, clip.sample_rate, 0.0, len(clip.frames) / fps)
     frames = squares(clip.frames, config.frame_size)
-    return Example(row["clip_id"], row["label"], row["group"], frames, float(clip.fps), clip.waveform)
+    return Example(row["clip_id"], row["label"], row["group"], frames, fps, waveform, clip.sample_rate)
 
 
 @dataclass(frozen=True)
@@ -115,24 +132,28 @@ def draw_batch(
     """
     chosen = rng.choice(len(examples), size=config.batch, replace=len(examples) < config.batch)
     count = round(config.crop_sec * config.fps)
-    mel_count = round(config.crop_sec / HOP_SEC)
     frames, mel, late = [], [], []
     for index in chosen:
         example = examples[int(index)]
         picture_sec, sound_sec = _starts(example, config, rng)
-        first = round(sound_sec / HOP_SEC)
+        hop = hop_sec(example.sample_rate)
+        first, mel_count = round(sound_sec / hop), round(config.crop_sec / hop)
         times = picture_sec + np.arange(count) / config.fps
         picked = example.frames[np.minimum(np.round(times * example.fps).astype(int), len(example.frames) - 1)]
         frames.append(_relit(picked, rng))
         mel.append(_retuned(mels[int(index)][:, first : first + mel_count], mel_count, rng))
-        late.append(picture_sec - first * HOP_SEC)
+        late.append(picture_sec - first * hop)
     return Batch(torch.stack(frames), torch.stack(mel), torch.tensor(late, dtype=torch.float32))
 
 
 def _starts(example: Example, config: ScorerConfig, rng: np.random.Generator) -> tuple[float, float]:
-    """Start of the picture's and of the sound's window, at most the searched offset apart."""
+    """Start of the picture's and of the sound's window, apart by what the scorer can measure in such a window."""
     slack = len(example.frames) / example.fps - config.crop_sec
-    reach = min(slack, config.max_offset_sec - 1.0 / config.fps)
+    pairs = round(config.crop_sec * config.fps) - 1
+    measured_sec = (pairs - math.ceil(SYNC_MIN_OVERLAP_SEC * config.fps)) / config.fps
+    # Both starts are rounded afterwards, to a frame and to a mel frame.
+    rounding_sec = (1 / example.fps + hop_sec(example.sample_rate)) / 2
+    reach = max(0.0, min(slack, min(config.max_offset_sec, measured_sec) - rounding_sec))
     delay = rng.uniform(-reach, reach)
     earliest = rng.uniform(0.0, slack - abs(delay))
     # On a frame of the source, so that the delay is known exactly.

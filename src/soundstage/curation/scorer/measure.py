@@ -92,7 +92,7 @@ def shifted(waveform: NDArray[np.float32], late_sec: float, sample_rate: int) ->
     move = round(late_sec * sample_rate)
     moved = np.zeros_like(waveform)
     if move >= 0:
-        moved[move:] = waveform[: len(waveform) - move]
+        moved[move:] = waveform[: max(0, len(waveform) - move)]
     else:
         moved[:move] = waveform[-move:]
     return moved

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...config.slices import ScorerSlice
 from ...errors import DataError
+from ...stages.files import sha256_file, sha256_text
 from ...stages.record import StageRecord
 from ...stages.workspace import Workspace
 
@@ -14,14 +15,19 @@ SCORER_FOLDER, DESCRIPTION_FILE, GROUPS_FILE = "scorer", "scorer.json", "groups.
 
 
 def pretrained_digest(config: ScorerSlice, workspace: Workspace) -> str:  # noqa: ARG001
-    """Fingerprint of the saved scorer that the configuration names, empty when one is to be trained.
+    """Hash of the saved scorer that the configuration names and of its list of groups; empty when one is to be trained.
 
     Raises:
         DataError: the folder holds no scorer's description.
     """
     if config.scorer.pretrained is None:
         return ""
-    return str(describe(Path(config.scorer.pretrained).expanduser())["fingerprint"])
+    folder = Path(config.scorer.pretrained).expanduser()
+    describe(folder)
+    # All that is taken over: a list of groups that is laid beside an old scorer makes the stage run anew.
+    files = [*sorted(path for path in folder.iterdir() if path.is_file()), folder.parent / GROUPS_FILE]
+    hashes = {path.name: sha256_file(path) for path in files if path.is_file()}
+    return sha256_text(json.dumps(hashes, sort_keys=True))
 
 
 def describe(folder: Path) -> dict[str, object]:

@@ -13,6 +13,7 @@ import torch
 from ...config.slices import ScorerSlice
 from ...config.tree import ScorerConfig
 from ...data.records import CLIPS, SCORER_GROUPS, read_table, write_table
+from ...errors import DataError
 from ...models.sync.scorer import load_scorer, save_scorer
 from ...stages.execute import Inputs, Outcome, Work
 from ...stages.progress import Progress
@@ -41,7 +42,7 @@ def _run(role: Role, config: ScorerConfig, inputs: Inputs, work: Work) -> Outcom
     """Write `scorer/` (weights, description, card) and `groups.parquet`; neither when there are too few clips.
 
     Raises:
-        DataError: a clip cannot be decoded, or `pretrained` is no scorer.
+        DataError: a clip cannot be decoded, rates of sound differ, or `pretrained` is no scorer.
         TrainingError: the loss is not finite.
     """
     if config.pretrained is not None:
@@ -63,7 +64,7 @@ def _run(role: Role, config: ScorerConfig, inputs: Inputs, work: Work) -> Outcom
 
 def _train(role: Role, config: ScorerConfig, roles: Roles, counts: dict[str, int], work: Work) -> Outcome:
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    sample_rate = int(roles.train[0]["sample_rate"])
+    sample_rate = _common_rate(role, roles)
     examples = list(load_examples(roles.train, work.workspace, config))
     with Progress(f"train {role}", config.steps, "step") as progress:
 
@@ -80,6 +81,17 @@ def _train(role: Role, config: ScorerConfig, roles: Roles, counts: dict[str, int
     fingerprint = save_scorer(work.out / SCORER_FOLDER, scorer, about)
     _write_groups(work.out / GROUPS_FILE, examples)
     return Outcome(counts=counts, metrics=measured, notes={"scorer": fingerprint})
+
+
+def _common_rate(role: Role, roles: Roles) -> int:
+    rows = [*roles.train, *roles.held_out, *roles.held_out_classes]
+    rates = sorted({int(row["sample_rate"]) for row in rows})
+    if len(rates) > 1:
+        raise DataError(
+            f"{role}: clips have sound at {', '.join(map(str, rates))} Hz, one scorer hears one rate; ingest "
+            "them again with one ingest.sample_rate"
+        )
+    return rates[0]
 
 
 def _measured(name: str, scorer: Any, rows: Sequence[Any], config: ScorerConfig, work: Work) -> dict[str, float]:

@@ -14,14 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ...config.tree import ScorerConfig
+from ...config.tree import SYNC_WRONG_SEC, ScorerConfig
 from ...errors import TrainingError
 from ...models.sync.scorer import SyncScorer
 from .examples import Batch, Example, draw_batch
 
 _WARMUP_STEPS = 20
 _LAST_LR_SHARE = 0.02
-_NEAREST_WRONG_SEC = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ def _between_lags(position: torch.Tensor, lags: int) -> torch.Tensor:
 def _wrong_lags(position: torch.Tensor, scorer: SyncScorer, rng: np.random.Generator) -> torch.Tensor:
     """One lag index for each pair of the batch, at least 0.2 s from the picture's true place: (B, B)."""
     lags = 2 * scorer.reach + 1
-    away = max(1, math.ceil(_NEAREST_WRONG_SEC * scorer.config.fps))
+    away = max(1, math.ceil(SYNC_WRONG_SEC * scorer.config.fps))
     drawn = rng.random((len(position), len(position)))
     chosen = np.empty(drawn.shape, np.int64)
     for row, place in enumerate(position.tolist()):

@@ -22,7 +22,7 @@ class SyncEstimate:
     sync_offset_sec: float
     """the best offset; positive: sound is late against the picture"""
     sync_confidence: float
-    """probability that the offset lies within 0.1 s of the best one, 0..1"""
+    """probability that the offset lies within 0.1 s (at least one step) of the best one, 0..1"""
     synchronisability: float
     """probability that there is one offset at which they belong together, 0..1"""
 

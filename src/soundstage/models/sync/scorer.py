@@ -17,17 +17,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ...config.load import parse
-from ...config.tree import ScorerConfig
+from ...config.tree import SYNC_MIN_OVERLAP_SEC, ScorerConfig
 from ...errors import ConfigError, DataError
 from ...stages.files import atomic_path, sha256_file, sha256_text, write_json, write_text
 from .offsets import CONFIDENT_SEC, SyncEstimate, at_steps, lag_correlation, peak_offset
 from .towers import AUDIO_TOWERS, VIDEO_TOWERS
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "scorer.safetensors", "scorer.json", "README.md"
-HOP_SEC = 0.01
+_HOP_SEC = 0.01
 _N_FFT = 512
 _MEL_FLOOR = 1e-4
-_MIN_OVERLAP_SEC = 0.6
 _CHANNEL_FLOOR, _MEL_SPREAD_FLOOR = 0.05, 0.3
 
 
@@ -45,8 +44,13 @@ class SyncScorer(nn.Module):
         self.place = nn.Parameter(torch.tensor([math.log(10.0), -3.0]))
         self.match = nn.Parameter(torch.tensor([math.log(10.0), -5.0]))
         self._mel = torchaudio.transforms.MelSpectrogram(
-            sample_rate, _N_FFT, hop_length=round(HOP_SEC * sample_rate), n_mels=config.num_mel_bins
+            sample_rate, _N_FFT, hop_length=round(_HOP_SEC * sample_rate), n_mels=config.num_mel_bins
         )
+
+    @property
+    def min_overlap(self) -> int:
+        """Fewest steps that a lag is measured over."""
+        return math.ceil(SYNC_MIN_OVERLAP_SEC * self.config.fps)
 
     @property
     def reach(self) -> int:
@@ -54,7 +58,7 @@ class SyncScorer(nn.Module):
         return math.floor(self.config.max_offset_sec * self.config.fps + 1e-9)
 
     def mel(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Log-mel frames of (B, samples) at the scorer's rate: (B, bands, N), one each 10 ms from time 0 on."""
+        """Log-mel frames of (B, samples) at the scorer's rate: (B, bands, N), `hop_sec` apart from time 0 on."""
         return torch.log(self._mel(waveform) + _MEL_FLOOR)
 
     def correlations(self, frames: torch.Tensor, mel: torch.Tensor) -> torch.Tensor:
@@ -63,8 +67,8 @@ class SyncScorer(nn.Module):
         audio = self.audio(_normalised(mel, (1, 2), _MEL_SPREAD_FLOOR))
         # A vector stands for a pair of frames, half way between them.
         times = (torch.arange(video.shape[-1], device=video.device) + 0.5) / self.config.fps
-        steps = at_steps(audio, HOP_SEC * self.audio.stride, times)
-        return lag_correlation(video, steps, self.reach, math.ceil(_MIN_OVERLAP_SEC * self.config.fps))
+        steps = at_steps(audio, hop_sec(self.sample_rate) * self.audio.stride, times)
+        return lag_correlation(video, steps, self.reach, self.min_overlap)
 
     def lag_logits(self, correlations: torch.Tensor) -> torch.Tensor:
         """Unnormalised log probabilities of the lags."""
@@ -82,21 +86,23 @@ class SyncScorer(nn.Module):
     def estimate(self, frames: NDArray[np.uint8], fps: float, waveform: NDArray[np.float32]) -> SyncEstimate | None:
         """What the scorer says of (T, H, W) grey frames at `fps` and (samples,) mono sound at its sample rate.
 
-        None for a clip too short to be shifted, or one whose picture or sound never changes.
+        None for a clip whose picture or sound is too short to be compared (0.6 s) or never changes.
         """
         prepared = self.prepare(frames, fps)
-        if len(prepared) < math.ceil(_MIN_OVERLAP_SEC * self.config.fps) + 1 or not _varies(prepared, waveform):
+        too_short = len(prepared) <= self.min_overlap or len(waveform) < SYNC_MIN_OVERLAP_SEC * self.sample_rate
+        if too_short or not _varies(prepared, waveform):
             return None
         sound = torch.from_numpy(np.asarray(waveform, np.float32))[None]
         correlations = self.correlations(torch.from_numpy(prepared)[None], self.mel(sound))[0, 0]
         return self.describe(correlations)
 
+    @torch.inference_mode()
     def describe(self, correlations: torch.Tensor) -> SyncEstimate:
         """The estimate that (lags,) correlations amount to."""
         reach, fps = self.reach, self.config.fps
         best, offset_sec = peak_offset(correlations, reach, fps)
         probabilities = self.lag_logits(correlations.double()).softmax(-1)
-        near = max(1, round(CONFIDENT_SEC * fps))
+        near = max(1, math.floor(CONFIDENT_SEC * fps + 1e-9))
         confidence = min(1.0, float(probabilities[max(0, best - near) : best + near + 1].sum()))
         match = float(self.match_logits(correlations))
         return SyncEstimate(
@@ -113,6 +119,11 @@ class SyncScorer(nn.Module):
         times = np.arange(math.floor(duration * self.config.fps + 1e-6)) / self.config.fps
         picked = frames[np.minimum(np.round(times * fps).astype(int), len(frames) - 1)]
         return squares(picked, self.config.frame_size)
+
+
+def hop_sec(sample_rate: int) -> float:
+    """Time between mel frames: 10 ms in whole samples."""
+    return round(_HOP_SEC * sample_rate) / sample_rate
 
 
 def squares(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -171,26 +171,32 @@ class TransformerAudio(nn.Module):
 
 
 class AstAudio(nn.Module):
-    """transformers' Audio Spectrogram Transformer over patches of 16 bands and 4 mel frames, averaged over bands."""
+    """transformers' Audio Spectrogram Transformer over patches of 16 bands and 16 mel frames, averaged over bands.
+
+    It learns a place for every patch. Sound is therefore heard in segments: no place is met that training windows do
+    not have, and clips may be of any length.
+    """
 
     stride = 4
+    _PATCH = 16
 
-    def __init__(self, config: ScorerConfig, hidden_size: int = 384, layers: int = 6, max_length: int = 1024) -> None:
+    def __init__(self, config: ScorerConfig, hidden_size: int = 384, layers: int = 6, segment: int = 96) -> None:
+        """`segment` is the number of mel frames heard together, a multiple of the stride."""
         super().__init__()
         from transformers import ASTConfig, ASTModel
 
-        self._bands = config.num_mel_bins
-        self._max_length = max_length
+        self._bands = config.num_mel_bins // self._PATCH
+        self._segment = segment
         self.model = ASTModel(
             ASTConfig(
                 hidden_size=hidden_size,
                 num_hidden_layers=layers,
                 num_attention_heads=6,
                 intermediate_size=4 * hidden_size,
-                patch_size=16,
-                frequency_stride=16,
+                patch_size=self._PATCH,
+                frequency_stride=self._PATCH,
                 time_stride=self.stride,
-                max_length=max_length,
+                max_length=segment + self._PATCH,
                 num_mel_bins=config.num_mel_bins,
                 hidden_dropout_prob=0.0,
                 attention_probs_dropout_prob=0.0,
@@ -201,17 +207,16 @@ class AstAudio(nn.Module):
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         """See `AudioTower`."""
         length = mel.shape[-1]
-        if length > self._max_length:
-            raise ValueError(
-                f"{length} mel frames; the audio tower `ast` takes at most {self._max_length}: score shorter clips"
-            )
-        padded = F.pad(mel, (8, self._max_length - length - 8)) if length <= self._max_length - 16 else mel
-        bands = (self._bands - 16) // 16 + 1
-        hidden = self.model(padded.transpose(1, 2)).last_hidden_state[:, 2:]
-        over_time = self.out(hidden.unflatten(1, (bands, -1)).mean(1)).transpose(1, 2)
-        # With eight frames of padding in front, patch k is centred on mel frame 4 k.
-        vectors: torch.Tensor = over_time[..., : -(-length // self.stride)]
-        return vectors
+        count = -(-length // self._segment)
+        # Half a patch of margin on both sides: patch k is centred on mel frame 4 k, whichever segment it is in.
+        half = self._PATCH // 2
+        padded = F.pad(mel, (half, count * self._segment - length + half))
+        segments = padded.unfold(-1, self._segment + self._PATCH, self._segment)
+        hidden = self.model(segments.permute(0, 2, 3, 1).flatten(0, 1)).last_hidden_state[:, 2:]
+        # The last patch of a segment is the first one of the next.
+        over_time = self.out(hidden.unflatten(1, (self._bands, -1)).mean(1))[:, :-1]
+        vectors: torch.Tensor = over_time.unflatten(0, (len(mel), count)).flatten(1, 2).transpose(1, 2)
+        return vectors[..., : -(-length // self.stride)]
 
 
 VIDEO_TOWERS = {"convolutional": ConvolutionalVideo, "recurrent": RecurrentVideo, "r2plus1d": R2Plus1dVideo}
