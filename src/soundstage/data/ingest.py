@@ -27,6 +27,7 @@ from ..stages.execute import Inputs, Outcome, Work
 from ..stages.files import sha256_text
 from ..stages.fingerprint import code_version
 from ..stages.progress import Progress
+from .duplicates.store import write_fingerprints
 from .fetching import FetchLimits, scratch_of
 from .hash_cache import HashCache, Signature, settled_signature
 from .ingest_rows import Ledger
@@ -56,7 +57,7 @@ class _Source:
 
 
 def run(config: IngestSlice, inputs: Inputs, work: Work, worker: SourceWorker = store_source) -> Outcome:  # noqa: ARG001
-    """Write `clips.parquet` and `rejects.parquet`; for the procedural world also its `truth.parquet`.
+    """Write `clips.parquet`, `rejects.parquet`, `fingerprints.parquet`; for the procedural world its `truth.parquet`.
 
     `worker` does the work on one source in another process.
 
@@ -82,6 +83,8 @@ def _written(ledger: Ledger, listing: Listing, encoded: int, work: Work) -> Outc
     write_table(
         work.out / "rejects.parquet", REJECTS, ledger.rejects, sort_by=["source_uri", "start_us", "duration_us"]
     )
+    media = sorted((row["clip_id"], work.workspace.resolve(row["media_uri"])) for row in ledger.clips)
+    write_fingerprints(work.out / "fingerprints.parquet", media)
     if listing.truth:
         shutil.copyfile(listing.truth, work.out / TRUTH_FILE)
     log.info("%d clips, %d of them newly encoded, %d rejects", counts["clips"], encoded, counts["rejects"])

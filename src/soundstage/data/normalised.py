@@ -1,11 +1,13 @@
 """The store of normalised clips, and the work on one source that fills it.
 
 A clip lies at `media/<fingerprint of the normalisation>/<first two of clip_id>/<clip_id>.mp4`, beside it
-`<clip_id>.json` with what a manifest row needs. What became of a source is kept in the same folder, at
-`plans/<first two of its hash>/<hash>.<fingerprint of the plan>.json`: its spans and rejects as far as its bytes and
-the settings decide them. A source whose plan and clips are there is neither fetched nor decoded again.
+`<clip_id>.json` with what a manifest row needs, and `<clip_id>.fingerprint.json`, by which near-duplicates are found.
+What became of a source is kept in the same folder, at `plans/<first two of its hash>/<hash>.<fingerprint of the
+plan>.json`: its spans and rejects as far as its bytes and the settings decide them. A source whose plan and clips are
+there is neither fetched nor decoded again.
 
-Clips come first, then their sidecars, then the plan, each whole or not at all: what a killed run leaves behind counts.
+Clips come first, then their fingerprints and sidecars, then the plan, each whole or not at all: what a killed run
+leaves behind counts.
 """
 
 from __future__ import annotations
@@ -13,13 +15,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..media.normalise import NormaliseSettings, Span, normalise
 from ..media.opening import SourceError
 from ..media.probe import Limits, SourceProbe, probe
 from ..stages.files import sha256_file, sha256_text, write_json
+from .duplicates.fingerprint import fingerprint
+from .duplicates.store import load_fingerprint, save_fingerprint
 from .fetching import FetchLimits, LocalCopy, local_copy
 from .ranges import PlannedRange, SpanReject, plan_ranges
 from .sources.item import Location, Range
@@ -184,7 +192,7 @@ def _encode(
 ) -> Iterator[StoredClip]:
     for passed in _passes(names):
         targets = [(names[name], media_path(settings.store, name)) for name in passed]
-        written = normalise(path, source, targets, settings.normalise)
+        written = normalise(path, source, targets, settings.normalise, partial(_fingerprint, settings.normalise))
         for name, (span, target), media in zip(passed, targets, written, strict=True):
             clip = StoredClip(
                 clip_id=name,
@@ -201,6 +209,13 @@ def _encode(
             # Last, so that a sidecar vouches for its clip.
             write_json(target.with_suffix(".json"), asdict(clip))
             yield clip
+
+
+def _fingerprint(
+    settings: NormaliseSettings, media: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32]
+) -> None:
+    # While the pictures are in memory: decoding them again would cost more than all the rest of a fingerprint.
+    save_fingerprint(media, fingerprint(frames, settings.fps, waveform, settings.sample_rate))
 
 
 def _passes(names: Mapping[str, Span]) -> list[list[str]]:
@@ -221,7 +236,7 @@ def _end(span: Span) -> int:
 
 
 def _stored(store: Path, name: str, hash_file: HashFile) -> StoredClip | None:
-    """The clip if it is in the store with the bytes its sidecar states."""
+    """The clip if it is in the store with the bytes its sidecar states, and with a fingerprint of this version."""
     path = media_path(store, name)
     content = _read_json(path.with_suffix(".json"))
     if content is None or not path.exists():
@@ -230,6 +245,9 @@ def _stored(store: Path, name: str, hash_file: HashFile) -> StoredClip | None:
         clip = StoredClip(**content)
     except TypeError:
         # Written by a version that knew other facts: the clip is made again, the same bytes by the same code.
+        return None
+    if load_fingerprint(path) is None:
+        # Of the pictures that were encoded, which only the source has: the clip is made again, fingerprint and all.
         return None
     return clip if clip.media_sha256 == hash_file(path) else None
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -72,6 +72,10 @@ class NormalisedClip:
     height: int
 
 
+Observer = Callable[[Path, NDArray[np.uint8], NDArray[np.float32]], None]
+"""Sees a written clip: its path, pictures (T, H, W, 3) RGB at the normal rate, and sound (samples,)"""
+
+
 def plan_spans(duration: Fraction, span_sec: float) -> list[Span]:
     """Equal consecutive spans, each no longer than `span_sec`, that together cover `duration` seconds."""
     total_us = math.floor(duration * 1_000_000)
@@ -81,11 +85,16 @@ def plan_spans(duration: Fraction, span_sec: float) -> list[Span]:
 
 
 def normalise(
-    path: Path, source: SourceProbe, targets: Sequence[tuple[Span, Path]], settings: NormaliseSettings
+    path: Path,
+    source: SourceProbe,
+    targets: Sequence[tuple[Span, Path]],
+    settings: NormaliseSettings,
+    observe: Observer | None = None,
 ) -> list[NormalisedClip]:
     """Write each span of `path` to its target as H.264 + mono AAC, picture and sound equally long.
 
-    The source is decoded once for all spans, which come in order of time. Equal input gives equal bytes.
+    The source is decoded once for all spans, which come in order of time. Equal input gives equal bytes. `observe` is
+    given each target once it is written, with what went into it.
 
     Raises:
         SourceError: the source cannot be decoded to its end.
@@ -101,6 +110,8 @@ def normalise(
         sound = _cut(waveform, span, len(frames), settings)
         # Outside `reading`: a full disk is our trouble, not the source's.
         write_video(target, frames, settings.fps, sound, settings.sample_rate)
+        if observe is not None:
+            observe(target, frames, sound)
         clips.append(NormalisedClip(len(frames), frames.shape[2], frames.shape[1]))
     return clips
 
