@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import av
@@ -64,9 +64,8 @@ def _cuts(frames: Iterable[TimedGrey], window: int = _WINDOW) -> Iterator[int]:
     incoming = iter(frames)
     more = True
     while more:
-        taken = [frame for _, frame in zip(range(window - len(held)), incoming, strict=False)]
-        more = len(held) + len(taken) == window
-        held += taken
+        held.extend(islice(incoming, window - len(held)))
+        more = len(held) == window
         # Nothing follows the last window; the others leave what they lack context for to the next.
         limit = first + len(held) - (_CONTEXT if more else 0)
         for place in find_cuts(np.stack([grey for _, grey in held])) if len(held) > 1 else []:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
@@ -49,6 +50,27 @@ def test_windows_find_what_the_whole_does(window: int, seed: int) -> None:
     assert len(whole) >= 5
     # Frame i lies at i seconds, so the switch from i - 1 to i is at i - 1/2.
     assert [(cut - 1) / 1e6 + 0.5 for cut in _cuts(timed(frames), window)] == whole
+
+
+def test_a_film_is_not_held_as_a_whole() -> None:
+    held = most = 0
+
+    def gone() -> None:
+        nonlocal held
+        held -= 1
+
+    def film() -> Iterator[tuple[Fraction, NDArray[np.uint8]]]:
+        nonlocal held, most
+        for index in range(2000):
+            frame = np.full((16, 16), index // 40 % 2 * 200, np.uint8)
+            weakref.finalize(frame, gone)
+            held += 1
+            most = max(most, held)
+            yield Fraction(index), frame
+
+    cuts = list(_cuts(film(), window=50))
+    assert len(cuts) == 49
+    assert most <= 52, "a window, and the frame before and after it"
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 9])
