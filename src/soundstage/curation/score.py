@@ -178,17 +178,18 @@ def measure(clip: DecodedClip, config: ScoreConfig) -> dict[str, float | int | N
         DataError: the weights of a configured network are missing.
     """
     fps = float(clip.fps)
-    curve = signals.motion_curve(clip.frames)
+    blocks = signals.block_means(clip.frames)
+    curve = signals.motion_curve(clip.frames, blocks)
     measured = {
         "black_share": signals.black_share(clip.frames),
         "still_share": signals.frozen_share(curve),
         "motion": float(curve.mean()) if len(curve) else 0.0,
-        "motion_peak": signals.motion_peak(clip.frames),
+        "motion_peak": signals.motion_peak(clip.frames, blocks),
         "pan_share": signals.pan_share(clip.frames, fps),
         "sharpness": signals.sharpness(clip.frames),
         "letterbox_share": signals.letterbox_share(clip.frames),
         "optical_flow": signals.mean_flow(clip.frames, fps) if config.optical_flow else None,
-        "cuts": signals.count_cuts(clip.frames),
+        "cuts": signals.count_cuts(clip.frames, blocks),
         "cuts_learned": signals.count_learned_cuts(clip.views[_CUTS_VIEW]) if config.learned_cuts else None,
         "loudness_dbfs": signals.loudness_dbfs(clip.waveform),
         "silence_share": signals.silence_share(clip.waveform, clip.sample_rate),

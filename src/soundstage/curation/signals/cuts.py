@@ -15,12 +15,12 @@ _MIN_LASTING = 0.8
 _NEIGHBOURS = 4
 
 
-def count_cuts(frames: NDArray[np.uint8]) -> int:
+def count_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> int:
     """Number of hard cuts in (T, H, W) grey frames, H and W at least 8; see `find_cuts`."""
-    return len(find_cuts(frames))
+    return len(find_cuts(frames, blocks))
 
 
-def find_cuts(frames: NDArray[np.uint8]) -> list[int]:
+def find_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> list[int]:
     """Hard cuts in (T, H, W) grey frames, H and W at least 8: the index of the first frame after each, ascending.
 
     A pair of neighbouring frames is a cut when all of these hold:
@@ -33,9 +33,10 @@ def find_cuts(frames: NDArray[np.uint8]) -> list[int]:
 
     Misses dissolves, fades and wipes, a cut between two dark or two like pictures, an inserted shot of fewer than four
     frames, and a cut within four frames of either end (nothing shows that it lasts). The thresholds lie midway between
-    known cuts and the fiercest motion of real and drawn clips.
+    known cuts and the fiercest motion of real and drawn clips. `blocks` is `block_means(frames)` where it is at hand.
     """
-    shares = np.asarray((block_means(frames) > _CHANGED_LEVEL).mean(axis=(1, 2)))
+    means = block_means(frames) if blocks is None else blocks
+    shares = np.asarray((means > _CHANGED_LEVEL).mean(axis=(1, 2)))
     found: list[int] = []
     for i in range(_NEIGHBOURS - 1, len(shares) - _NEIGHBOURS + 1):
         # A blended cut fulfils the conditions in both of its pairs.

@@ -14,14 +14,17 @@ _PEAK_PROMINENCE_SHARE = 0.25
 _MIN_PEAK_LEVEL = 0.3 / 255
 
 
-def motion_curve(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+def motion_curve(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Mean absolute difference of each pair of neighbouring frames: (T, H, W) grey to (T - 1,), 0..1 of full scale.
 
     Pair i shows what happened between frames i and i + 1, so its time is (i + 1/2) / fps. A camera pan moves the
     whole picture and so hides the motion of things in it; a large dark object counts less than a small bright one.
+    `blocks` is `block_means(frames)` where it is at hand.
     """
     height, width = frames.shape[1:]
-    return np.asarray(_block_sums(frames).sum(axis=(1, 2)) / (height * width) / 255)
+    weights = _block_areas(height, width) / (height * width)
+    means = block_means(frames) if blocks is None else blocks
+    return np.asarray((means * weights).sum(axis=(1, 2)) / 255)
 
 
 def frozen_share(curve: NDArray[np.float64]) -> float:
@@ -33,22 +36,27 @@ def frozen_share(curve: NDArray[np.float64]) -> float:
     return float(np.mean(curve < FROZEN_LEVEL)) if len(curve) else 1.0
 
 
-def motion_peak(frames: NDArray[np.uint8]) -> float:
+def motion_peak(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> float:
     """How strongly the most moving place moves when it moves, 0..1 of full scale.
 
     Of every pair of (T, H, W) grey frames the mean absolute difference of the most changed of 8 x 8 blocks, then the
     98th percentile over pairs: codec noise and a trembling picture stay under 4/255, a small thing that moves now and
     then does not. A single event of less than 2 % of the clip is missed; a cut alone is not enough to look like motion.
+    `blocks` is `block_means(frames)` where it is at hand.
     """
     if len(frames) < 2:
         return 0.0
-    return float(np.percentile(block_means(frames).max(axis=(1, 2)), _PEAK_PERCENTILE) / 255)
+    means = block_means(frames) if blocks is None else blocks
+    return float(np.percentile(means.max(axis=(1, 2)), _PEAK_PERCENTILE) / 255)
 
 
 def block_means(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean absolute difference of neighbouring frames in each block: (T, H, W) to (T - 1, 8, 8), in grey levels."""
-    rows, columns = (np.diff(_edges(size)) for size in frames.shape[1:])
-    return np.asarray(_block_sums(frames) / np.outer(rows, columns))
+    return _block_sums(frames) / _block_areas(*frames.shape[1:])
+
+
+def _block_areas(height: int, width: int) -> NDArray[np.float64]:
+    return np.outer(np.diff(_edges(height)), np.diff(_edges(width))).astype(np.float64)
 
 
 def _block_sums(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
