@@ -14,7 +14,7 @@ from soundstage.config import load_config
 from soundstage.stages import Workspace
 from soundstage.synth.world import build_world
 
-STAGES = ("ingest", "split", "validate clips", "score")
+STAGES = ("ingest", "split", "validate clips")
 
 
 class Folder:
