@@ -71,6 +71,7 @@ def assign_roles(clips: Sequence[Row], split: str, config: ScorerConfig) -> Role
     # By the same rule of chance for every group: which groups are held out does not depend on how many there are.
     limit = round(config.held_out_share * 16**8)
     drawn = {row["group"]: int(sha256_text(f"{config.seed} {row['group']}")[:8], 16) < limit for row in own}
+    drawn |= {row["group"]: True for row in other}
     train = [row for row in own if not drawn[row["group"]]]
     held_out = [row for row in own if drawn[row["group"]]]
     return Roles(_sampled(train, config), _sampled(held_out, config), _sampled(other, config))
@@ -150,10 +151,11 @@ def _starts(example: Example, config: ScorerConfig, rng: np.random.Generator) ->
     """Start of the picture's and of the sound's window, apart by what the scorer can measure in such a window."""
     slack = len(example.frames) / example.fps - config.crop_sec
     pairs = round(config.crop_sec * config.fps) - 1
-    measured_sec = (pairs - math.ceil(SYNC_MIN_OVERLAP_SEC * config.fps)) / config.fps
+    lags = math.floor(config.max_offset_sec * config.fps + 1e-9)
+    measured_sec = min(lags, pairs - math.ceil(SYNC_MIN_OVERLAP_SEC * config.fps)) / config.fps
     # Both starts are rounded afterwards, to a frame and to a mel frame.
     rounding_sec = (1 / example.fps + hop_sec(example.sample_rate)) / 2
-    reach = max(0.0, min(slack, min(config.max_offset_sec, measured_sec) - rounding_sec))
+    reach = max(0.0, min(slack, measured_sec - rounding_sec))
     delay = rng.uniform(-reach, reach)
     earliest = rng.uniform(0.0, slack - abs(delay))
     # On a frame of the source, so that the delay is known exactly.

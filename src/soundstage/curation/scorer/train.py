@@ -48,7 +48,9 @@ def train_scorer(
     for step in range(config.steps):
         loss = contrast(scorer, draw_batch(examples, mels, config, rng), rng)
         if not torch.isfinite(loss):
-            raise TrainingError(f"sync scorer: the loss of step {step} is {float(loss)}; lower the learning rate")
+            raise TrainingError(
+                f"sync scorer: the loss of step {step} is {float(loss.detach())}; lower the learning rate"
+            )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
