@@ -121,6 +121,20 @@ def test_clips_facts(tmp_path: Path, rows: int) -> None:
 
 
 @PARTITIONS
+def test_duplicates_stand_for_clips_of_their_group(tmp_path: Path, rows: int) -> None:
+    tables = Tables(tmp_path, rows)
+    tables.clips = [
+        clip_row(n, group=f"g{n // 4}", duplicate_of=clip_id(n - n % 4) if n % 4 == 1 else "") for n in range(16)
+    ]
+    tables.ingested, tables.rejects = tables.clips, []
+    wrong = {3: clip_id(1), 6: clip_id(0), 10: clip_id(99), 15: clip_id(15)}
+    tables.clips = [row | {"duplicate_of": wrong.get(n, row["duplicate_of"])} for n, row in enumerate(tables.clips)]
+    records = (tables.record("clips", CLIPS), tables.record("ingested", CLIPS), tables.record("rejects", REJECTS))
+    found = _stated(facts.clips_facts(*records, {"sources": 16}, Workspace.open(tmp_path / "w"), ContractsConfig()))
+    assert found["duplicates_of_nothing"] == _wanted([clip_id(n) for n in wrong])
+
+
+@PARTITIONS
 def test_signals_facts(tmp_path: Path, rows: int) -> None:
     tables = Tables(tmp_path, rows)
     tables.signals = [
