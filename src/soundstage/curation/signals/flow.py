@@ -66,7 +66,7 @@ def _enlarged(flow: NDArray[np.float32], height: int, width: int) -> NDArray[np.
 
 
 def _refined(flow: NDArray[np.float32], before: Frames, after: Frames) -> NDArray[np.float32]:
-    down, right = np.gradient(before, axis=(1, 2))
+    down, right = (np.asarray(slope, np.float32) for slope in np.gradient(before, axis=(1, 2)))
     yy, xx, yx = (_window_mean(product) for product in (down * down, right * right, down * right))
     yy, xx = yy + _DAMPING, xx + _DAMPING
     determinant = yy * xx - yx * yx

@@ -65,7 +65,7 @@ def _spread(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Blur and bars stay for a shot: some frames tell as much as all."""
     if len(frames) <= _MAX_FRAMES:
         return frames
-    return frames[np.linspace(0, len(frames) - 1, _MAX_FRAMES).round().astype(int)]
+    return np.asarray(frames[np.linspace(0, len(frames) - 1, _MAX_FRAMES).round().astype(int)])
 
 
 def _inside(brightest: NDArray[np.uint8]) -> int:

@@ -85,7 +85,7 @@ def _weights() -> Weights:
         # The package's file is of a kind that torch will give up: the pinned versions still go together.
         warnings.simplefilter("ignore", FutureWarning)
         # The archive holds a network for 16 kHz, `_model`, and one for 8 kHz.
-        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+        state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
     return {name: state[f"_model.{theirs}"].numpy() for name, theirs in _NAMES.items()}
 
 
@@ -117,7 +117,7 @@ def _convolve(
     steps = range(0, x.shape[1], stride)
     # The three taps side by side make one product of it.
     taps = np.stack([padded[:, step : step + 3].reshape(len(x), -1) for step in steps], axis=1)
-    return np.maximum(taps @ weight.transpose(2, 1, 0).reshape(-1, weight.shape[0]) + bias, 0.0)
+    return np.asarray(np.maximum(taps @ weight.transpose(2, 1, 0).reshape(-1, weight.shape[0]) + bias, 0.0))
 
 
 def _lstm(inputs: NDArray[np.float32], weights: Weights) -> NDArray[np.float32]:

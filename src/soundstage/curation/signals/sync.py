@@ -128,7 +128,7 @@ def _correlations(motion: NDArray[np.float64], sound: NDArray[np.float64], reach
     norm = np.sqrt(np.maximum(a_squares - a * a / counts, 0.0) * np.maximum(b_squares - b * b / counts, 0.0))
     # A common time in which either hardly varies has no correlation, only rounding.
     is_varied = norm > _MIN_VARIATION * np.sqrt((motion @ motion) * (sound @ sound))
-    return np.divide(products - a * b / counts, norm, out=np.zeros(len(lags)), where=is_varied)
+    return np.asarray(np.divide(products - a * b / counts, norm, out=np.zeros(len(lags)), where=is_varied))
 
 
 def _window_sums(

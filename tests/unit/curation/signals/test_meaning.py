@@ -6,6 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import (
     ClapConfig,
     ClapFeatureExtractor,
@@ -16,7 +19,12 @@ from transformers import (
     CLIPModel,
     CLIPProcessor,
     CLIPTokenizer,
+    PreTrainedTokenizerFast,
     RobertaTokenizer,
+    SiglipConfig,
+    SiglipImageProcessor,
+    SiglipModel,
+    SiglipProcessor,
 )
 
 from soundstage.curation.signals import audio_text_cosine, check_encoder, image_text_cosine, spread_frames
@@ -91,6 +99,24 @@ def _save_clap(folder: Path) -> str:
     return str(folder)
 
 
+def _save_siglip(folder: Path) -> str:
+    words = ["<pad>", "<eos>", "<unk>", *CAPTION.split()]
+    vocabulary = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    vocabulary.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=vocabulary, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", model_max_length=16
+    )
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = SiglipConfig(
+        text_config=small | {"vocab_size": len(words), "max_position_embeddings": 16},
+        vision_config=small | {"image_size": 32, "patch_size": 8},
+    )
+    SiglipModel(config).save_pretrained(folder)
+    SiglipProcessor(SiglipImageProcessor(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return _save_clip(tmp_path_factory.mktemp("clip"))
@@ -109,6 +135,17 @@ def test_image_text_cosine_is_the_models_own_logit_without_its_scale(clip: str) 
     expected = (outputs.logits_per_image / network.logit_scale.exp().detach()).mean()
     assert image_text_cosine(pictures, CAPTION, clip) == pytest.approx(float(expected), abs=1e-5)
     assert image_text_cosine(pictures, "xyz " * 60, clip) != pytest.approx(float(expected), abs=1e-4)
+
+
+def test_siglip_reads_its_caption_padded_to_full_length(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), dtype=np.uint8)
+    siglip = _save_siglip(tmp_path)
+    network, processor = SiglipModel.from_pretrained(siglip), SiglipProcessor.from_pretrained(siglip)
+    with torch.no_grad():
+        inputs = processor(images=list(pictures), text=["a drum"], padding="max_length", return_tensors="pt")
+        logits = network(**inputs).logits_per_image
+        expected = ((logits - network.logit_bias) / network.logit_scale.exp()).mean()
+    assert image_text_cosine(pictures, "a drum", siglip) == pytest.approx(float(expected), abs=1e-5)
 
 
 def test_audio_text_cosine_is_the_models_own_logit_without_its_scale(clap: str) -> None:
