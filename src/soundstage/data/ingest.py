@@ -190,7 +190,7 @@ def _failed(failure: WorkerFailure, settings: StoreSettings) -> SourceResult:
 def _version_of(location: Location) -> tuple[str, Signature] | None:
     """Key and signature under which the hash of a remote file or a tar's member is remembered, None when it cannot."""
     match location:
-        case RemoteFile(url, size, token) if token:
+        case RemoteFile(url, size, token, settled) if token and settled:
             return url, [size if size is not None else -1, token]
         case TarMember(RemoteFile() as tar, offset, size):
             whole = _version_of(tar)

@@ -22,6 +22,8 @@ class RemoteFile:
     """bytes, None when the server does not say"""
     token: str = ""
     """what the server says of this version (its ETag, its time of change); empty when it says nothing"""
+    settled: bool = True
+    """False while the token may stay the same though the file changes: a time in whole seconds, and just now"""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import IO, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ...errors import DataError
 from ...media.opening import SourceError
@@ -21,7 +23,12 @@ from .names import scheme_of
 ResultT = TypeVar("ResultT")
 
 _PROTOCOLS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http"}
-_TOKENS = ("ETag", "etag", "generation", "md5Hash", "LastModified", "Last-Modified", "mtime", "updated")
+# The first of these that a server gives names a version; those of the second line are times.
+_TOKENS = ("ETag", "etag", "generation", "md5Hash", "crc32c", "Content-MD5", "Digest")
+_TIMES = ("LastModified", "Last-Modified", "mtime", "updated")
+# Clocks of servers and of this machine may differ by about as much.
+_SETTLED_SEC = 60.0
+_SILENCE_SEC = 60.0
 _BLOCK = 1 << 20
 _RANGE_BLOCK = 8 << 20
 _INQUIRIES = 16
@@ -50,7 +57,9 @@ def list_remote(url: str) -> dict[str, RemoteFile]:
     unsure = [file.url for file in known.values() if not file.token]
     known |= {url: file for url, file in inquire(unsure).items() if isinstance(file, RemoteFile)}
     prefix = root.rstrip("/") + "/"
-    return {name.removeprefix(prefix): known[urls[name]] for name in sorted(inside)}
+    # Addresses are quoted, names are not.
+    named = unquote if scheme_of(url).startswith("http") else str
+    return {named(name.removeprefix(prefix)): known[urls[name]] for name in sorted(inside)}
 
 
 def base_of(url: str) -> str:
@@ -89,9 +98,19 @@ def _inquire(url: str) -> RemoteFile | None:
 
 
 def _described(url: str, info: Mapping[str, Any]) -> RemoteFile:
-    token = next((str(info[name]) for name in _TOKENS if info.get(name)), "")
+    token = next((info[name] for name in (*_TOKENS, *_TIMES) if info.get(name)), "")
+    by_time = not any(info.get(name) for name in _TOKENS)
     size = info.get("size")
-    return RemoteFile(url, None if size is None else int(size), token)
+    return RemoteFile(url, None if size is None else int(size), str(token), not (by_time and _is_young(token)))
+
+
+def _is_young(changed: Any) -> bool:
+    """Whether a time of change, as servers write it, is of this minute; one that cannot be read counts as such."""
+    try:
+        when = changed if isinstance(changed, datetime) else parsedate_to_datetime(str(changed))
+        return when.timestamp() > time.time() - _SETTLED_SEC
+    except (ValueError, TypeError):
+        return True
 
 
 def read_whole(url: str, max_bytes: int) -> bytes:
@@ -190,4 +209,11 @@ def _connect(protocol: str) -> Any:
     import fsspec
 
     # Listings are never remembered: what lies in a store may change between two looks.
-    return fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True)
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol == "http":
+        from aiohttp import ClientTimeout
+
+        # The library gives a whole download five minutes; ours has a limit of its own, but must not hang on silence.
+        limits = ClientTimeout(total=None, sock_connect=_SILENCE_SEC, sock_read=_SILENCE_SEC)
+        options["client_kwargs"] = {"timeout": limits}
+    return fsspec.filesystem(protocol, **options)

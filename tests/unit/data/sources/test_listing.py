@@ -250,7 +250,8 @@ def test_a_vggsound_table_takes_files_beside_it(tmp_path: Path, workspace: Works
 def test_a_web_server_that_lists_is_a_folder(folder: Path, workspace: Workspace) -> None:
     (folder / "pipe.mp4").unlink()
     (folder / "around").unlink()
-    (folder / "sources.csv").write_text("file,caption\nsub/c.webm,a cow\n")
+    (folder / "d e#1.mp4").write_bytes(b"d")
+    (folder / "sources.csv").write_text("file,caption\nsub/c.webm,a cow\nd e#1.mp4,a dog\n")
     with served(folder) as server:
         items = {item.uri: item for item in items_of(server.url, workspace)}
         digest = listing_digest(slice_for(server.url), workspace)
@@ -258,10 +259,12 @@ def test_a_web_server_that_lists_is_a_folder(folder: Path, workspace: Workspace)
         assert listing_digest(slice_for(server.url), workspace) != digest
     assert {"a.mkv", "b.MP4", "sub/c.webm"} <= set(items)
     assert items["sub/c.webm"].annotation.caption == "a cow"
+    assert items["d e#1.mp4"].annotation.caption == "a dog"
     location = items["a.mkv"].location
     assert isinstance(location, RemoteFile)
     assert (location.url, location.size) == (f"{server.url}/a.mkv", 5)
     assert location.token, "the time of change tells versions apart"
+    assert not location.settled, "but not within a second"
 
 
 def test_rows_of_a_table_on_a_server(folder: Path, workspace: Workspace) -> None:
