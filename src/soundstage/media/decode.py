@@ -102,8 +102,10 @@ class _Pictures:
         # One persistent converter: a frame's own reformat() builds a new one each call, ten times slower.
         self._reformatter = VideoReformatter()
         self._width, self._height, self._pixels, self._wanted = width, height, pixels, wanted
+        self._colours = 1 if pixels == "gray" else 3
         self._seen = 0
-        self.images: list[NDArray[np.uint8]] = []
+        self.images: list[tuple[bytes, int]] = []
+        """bytes of each picture, and of each of its rows with what fills it up"""
 
     def take(self, frame: av.VideoFrame) -> None:
         """Convert the next frame of the video, if it is wanted."""
@@ -113,14 +115,16 @@ class _Pictures:
         small = self._reformatter.reformat(
             frame, self._width, self._height, self._pixels, interpolation="AREA", threads=1
         )
-        self.images.append(np.asarray(small.to_ndarray(), dtype=np.uint8))
+        # Not to_ndarray(): for small pictures it takes as long as the conversion.
+        plane = small.planes[0]
+        self.images.append((bytes(plane), plane.line_size))
 
     def stack(self) -> NDArray[np.uint8]:
         """All that was taken: (frames, height, width[, 3])."""
-        if not self.images:
-            colours = () if self._pixels == "gray" else (3,)
-            return np.zeros((0, self._height, self._width, *colours), np.uint8)
-        return np.stack(self.images)
+        rows = np.empty((len(self.images), self._height, self._width * self._colours), np.uint8)
+        for picture, (data, line) in zip(rows, self.images, strict=True):
+            picture[:] = np.frombuffer(data, np.uint8).reshape(-1, line)[: self._height, : rows.shape[2]]
+        return rows if self._colours == 1 else rows.reshape(*rows.shape[:2], self._width, self._colours)
 
 
 def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from soundstage.errors import DataError
-from soundstage.media.decode import decode_clip
+from soundstage.media.decode import View, decode_clip
 from soundstage.media.encode import write_video
 
 from .makers import pulses, solid, write_source
@@ -63,3 +64,19 @@ def test_a_file_cut_short_is_named(clip: Path) -> None:
     clip.write_bytes(clip.read_bytes()[:-700])
     with pytest.raises(DataError, match=r"clip\.mp4.*rerun `soundstage ingest`"):
         decode_clip(clip)
+
+
+@pytest.mark.parametrize("width", [7, 48, 50, 64], ids=lambda width: f"{width} wide")
+def test_pictures_are_those_of_pyav_whatever_fills_up_their_rows(tmp_path: Path, width: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "clip.mp4", noise, 24, np.zeros(8000, np.float32), 16000)
+    views = {"all": View((width, 33)), "some": View((width, 33), frozenset({1, 3})), "none": View(frames=frozenset())}
+    clip = decode_clip(tmp_path / "clip.mp4", views=views)
+    with av.open(str(tmp_path / "clip.mp4")) as container:
+        frames = list(container.decode(video=0))
+    expected = [frame.reformat(width, 33, "rgb24", interpolation="AREA").to_ndarray() for frame in frames]
+    np.testing.assert_array_equal(clip.views["all"], expected)
+    np.testing.assert_array_equal(clip.views["some"], [expected[1], expected[3]])
+    assert clip.views["none"].shape == (0, 64, 64, 3)
+    np.testing.assert_array_equal(clip.frames, [frame.to_ndarray(format="rgb24") for frame in frames])
+    assert clip.frames.flags.writeable
