@@ -2,9 +2,9 @@
 
 Two clips that have the same word at two places vote for the offset between these places (Haitsma and Kalker, ISMIR
 2002, section 4; voting after Wang, "An Industrial-Strength Audio Search Algorithm", ISMIR 2003). Work and memory are
-bounded: words are sorted block by block, and an entry meets only the next NEIGHBOURS entries of its word. So a word
-that a thousand clips have, such as the hum of one kind of camera, costs as much as any thousand other entries, yet a
-thousand copies of one clip still hang together. Silent ticks and ticks without motion have no word at all.
+bounded: words are sorted block by block, and an entry meets only the next NEIGHBOURS entries of its word. A stop word,
+one with more than COMMON entries such as the hum of one kind of camera, lets each meet the next few only: it hardly
+votes, yet a thousand copies of one clip still hang together. Silent ticks and ticks without motion have no word at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from .fingerprint import Ragged
 
 NEIGHBOURS = 32
-BLOCK_ENTRIES = 4_000_000
+COMMON, COMMON_NEIGHBOURS = 64, 4
+BLOCK_ENTRIES = 1_000_000
 _OFFSET_BITS = 16
 _CLIP_BITS = 24
 _ZERO_OFFSET = 1 << (_OFFSET_BITS - 1)
@@ -59,18 +60,18 @@ class _Entries(NamedTuple):
 def vote_blocks(
     words: Sequence[Ragged], sources: NDArray[np.int64], *, block_entries: int = BLOCK_ENTRIES
 ) -> Iterator[Votes]:
-    """Votes of all pairs of clips of different `sources` (clips,) that share a word, block by block.
+    """Votes of all pairs of clips of different `sources` (clips,) that share a word, some at a time.
 
-    `words` holds one or several kinds, each a Ragged over all clips with 0 for no word. All votes by one word come in
-    one block, those for one offset may come in several. Together they depend on the order of clips (give a canonical
-    one), never on `block_entries`, which bounds memory.
+    `words` holds one or several kinds, each a Ragged over all clips with 0 for no word. Votes for one offset may come
+    at several times. Together they depend on the order of clips (give a canonical one), never on `block_entries`, the
+    entries sorted and the most votes given at once, which bounds memory.
 
     Raises:
         ValueError: more clips, or longer ones, than the packed votes hold.
     """
     for kind in words:
         for block in _blocks(_checked(kind), block_entries):
-            yield _unpacked(*_votes(block, sources))
+            yield from _votes(block, sources)
 
 
 def joined(parts: Sequence[Votes]) -> Votes:
@@ -133,28 +134,28 @@ def _blocks(words: Ragged, block_entries: int) -> Iterator[_Entries]:
         yield _Entries(values[here], clip.astype(np.int32), (here - words.starts[clip]).astype(np.int32))
 
 
-def _votes(entries: _Entries, sources: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Packed (first, second, offset), ascending, with how many entries vote for each."""
+def _votes(entries: _Entries, sources: NDArray[np.int64]) -> Iterator[Votes]:
+    """Votes of each entry with the next one of its word, with the one after that, and so on."""
     order = np.argsort(entries.word, kind="stable")
     word, clip, tick = (part[order] for part in entries)
-    found = []
+    first_of_word = np.flatnonzero(np.diff(word, prepend=np.uint32(0)) != 0)
+    sizes = np.diff(first_of_word, append=len(word))
+    is_rare = np.repeat(sizes <= COMMON, sizes)
     for step in range(1, NEIGHBOURS + 1):
-        here = np.flatnonzero(word[step:] == word[:-step])
+        same = word[step:] == word[:-step]
+        if step > COMMON_NEIGHBOURS:
+            same &= is_rare[step:]
+        here = np.flatnonzero(same)
         if not len(here):
-            break
+            return
         here = here[sources[clip[here]] != sources[clip[here + step]]]
-        found.append(_packed(clip[here], clip[here + step], tick[here] - tick[here + step]))
-    return _counted(np.concatenate(found) if found else np.zeros(0, np.uint64))
+        packed = _packed(clip[here], clip[here + step], tick[here] - tick[here + step])
+        yield _unpacked(*np.unique(packed, return_counts=True))
 
 
 def _packed(first: NDArray[Any], second: NDArray[Any], offset: NDArray[Any]) -> NDArray[np.uint64]:
     pair = (first.astype(np.uint64) << np.uint64(_CLIP_BITS)) | second.astype(np.uint64)
     return (pair << np.uint64(_OFFSET_BITS)) | (offset.astype(np.int64) + _ZERO_OFFSET).astype(np.uint64)
-
-
-def _counted(packed: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    distinct, counts = np.unique(packed, return_counts=True)
-    return distinct, counts
 
 
 def _unpacked(packed: NDArray[np.uint64], counts: NDArray[np.int64]) -> Votes:

@@ -56,9 +56,12 @@ def _nominated(
     """Pairs and the offset at which they may agree: by sound first, then by the timing of motion."""
     sound_votes = vote_blocks(partial_sound_words(prints.sound), sources, block_entries=block_entries)
     by_sound = screen_sound(sound_votes, prints.sound, limits.max_audio_bit_error, limits.min_overlap)
-    timing_votes = vote_blocks(all_timing_words(prints), sources, block_entries=block_entries)
-    by_timing = agreed(summed(list(timing_votes)), _MIN_TIMING_VOTES)
-    by_timing = screen_picture(by_timing, prints, limits.max_video_bit_error / 2, limits.min_overlap)
+    limit = limits.max_video_bit_error / 2
+    timing_votes = [
+        screen_picture(votes, prints, limit, limits.min_overlap)
+        for votes in vote_blocks(all_timing_words(prints), sources, block_entries=block_entries)
+    ]
+    by_timing = agreed(summed(timing_votes), _MIN_TIMING_VOTES)
     for votes, rate in ((by_sound, SOUND_HZ), (by_timing, MOTION_HZ)):
         for first, second, offset in zip(votes.first, votes.second, votes.offset, strict=True):
             yield int(first), int(second), int(offset) / rate

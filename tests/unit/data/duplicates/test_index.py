@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from soundstage.data.duplicates.fingerprint import Ragged
-from soundstage.data.duplicates.index import NEIGHBOURS, Votes, agreed, joined, summed, vote_blocks
+from soundstage.data.duplicates.index import (
+    COMMON,
+    COMMON_NEIGHBOURS,
+    NEIGHBOURS,
+    Votes,
+    agreed,
+    joined,
+    summed,
+    vote_blocks,
+)
 
 
 def corpus(seed: int, clips: int = 12, values: int = 40) -> tuple[Ragged, np.ndarray]:
@@ -52,13 +61,15 @@ def test_kinds_of_words_vote_together_but_never_meet() -> None:
     assert found == by_hand(words, sources) + by_hand(other, sources)
 
 
-def test_a_word_of_very_many_clips_costs_no_more_than_its_entries() -> None:
-    clips = 2000
+@pytest.mark.parametrize(
+    ("clips", "neighbours"), [(COMMON, NEIGHBOURS), (COMMON + 2, COMMON_NEIGHBOURS), (2000, COMMON_NEIGHBOURS)]
+)
+def test_a_word_of_very_many_clips_costs_no_more_than_its_entries(clips: int, neighbours: int) -> None:
     words = Ragged.joined([np.array([5, 1000 + clip // 2]) for clip in range(clips)], "<u4")
     found = summed(list(vote_blocks([words], np.arange(clips))))
-    assert len(found.first) == NEIGHBOURS * clips - NEIGHBOURS * (NEIGHBOURS + 1) // 2
+    assert len(found.first) == neighbours * clips - neighbours * (neighbours + 1) // 2
     # Yet they hang together, and what a pair alone has is found.
-    assert set(found.second - found.first) == set(range(1, NEIGHBOURS + 1))
+    assert set(found.second - found.first) == set(range(1, neighbours + 1))
     assert (found.count == 2).sum() == clips // 2
 
 
