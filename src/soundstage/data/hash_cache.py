@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..stages.files import exclusive_lock, sha256_file, write_text
-from ..stages.progress import track
+from ..stages.progress import Progress
 from ..stages.workspace import Workspace
 
 _SETTLED_NS = 2_000_000_000
+_PORTION = 1024
 Signature = Sequence[int | str]
 
 
@@ -77,10 +78,15 @@ class HashCache:
     def hash_local(self, paths: Collection[Path], workers: int) -> None:
         """Hash all files whose hash is not known, `workers` at a time; afterwards `sha256_of_file` is a look-up."""
         unknown = sorted(path for path in set(paths) if not self._remembered(path))
-        with ThreadPoolExecutor(workers) as pool:
-            hashed = zip(unknown, pool.map(_hash, unknown), strict=True)
-            for path, found in track(hashed, "hash sources", len(unknown), "file") if unknown else ():
-                self._learn(path, *found)
+        if not unknown:
+            return
+        with ThreadPoolExecutor(workers) as pool, Progress("hash sources", len(unknown), "file") as progress:
+            # In portions: a pool keeps an object for every item it is given.
+            for start in range(0, len(unknown), _PORTION):
+                portion = unknown[start : start + _PORTION]
+                for path, found in zip(portion, pool.map(_hash, portion), strict=True):
+                    self._learn(path, *found)
+                    progress.advance()
 
     def sha256_of_file(self, path: Path) -> str:
         """Hash of a local file, empty when it cannot be read."""

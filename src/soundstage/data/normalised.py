@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..media.normalise import NormaliseSettings, Span, normalise
+from ..media.normalise import NormalisedClip, NormaliseSettings, Span, normalise
 from ..media.opening import SourceError
 from ..media.probe import Limits, SourceProbe, probe
 from ..stages.files import sha256_file, sha256_text, write_json
@@ -194,28 +194,26 @@ def _encode(
         targets = [(names[name], media_path(settings.store, name)) for name in passed]
         written = normalise(path, source, targets, settings.normalise, partial(_fingerprint, settings.normalise))
         for name, (span, target), media in zip(passed, targets, written, strict=True):
-            clip = StoredClip(
-                clip_id=name,
-                start_us=span.start_us,
-                duration_us=span.duration_us,
-                num_frames=media.num_frames,
-                width=media.width,
-                height=media.height,
-                channels=source.channels,
-                video_codec=source.video_codec,
-                audio_codec=source.audio_codec,
-                media_sha256=sha256_file(target),
-            )
+            clip = _facts(name, span, target, media, source)
             # Last, so that a sidecar vouches for its clip.
             write_json(target.with_suffix(".json"), asdict(clip))
             yield clip
 
 
-def _fingerprint(
-    settings: NormaliseSettings, media: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32]
-) -> None:
-    # While the pictures are in memory: decoding them again would cost more than all the rest of a fingerprint.
-    save_fingerprint(media, fingerprint(frames, settings.fps, waveform, settings.sample_rate))
+def _facts(name: str, span: Span, path: Path, media: NormalisedClip, source: SourceProbe) -> StoredClip:
+    """What is kept of a clip that was just written to `path`."""
+    return StoredClip(
+        clip_id=name,
+        start_us=span.start_us,
+        duration_us=span.duration_us,
+        num_frames=media.num_frames,
+        width=media.width,
+        height=media.height,
+        channels=source.channels,
+        video_codec=source.video_codec,
+        audio_codec=source.audio_codec,
+        media_sha256=sha256_file(path),
+    )
 
 
 def _passes(names: Mapping[str, Span]) -> list[list[str]]:

@@ -14,7 +14,7 @@ from .captions import annotate, label_from_name
 from .folder import oddity_of
 from .item import Annotation, LocalFile, Location, SourceItem, TarMember
 from .names import VIDEO_SUFFIXES, has_video_suffix, scheme_of, shown_url, why_unsafe
-from .remote import beside, inquire
+from .remote import beside, in_parallel, inquire
 from .tables import TABLE_SUFFIXES, TableRow, check_repeats
 from .tars import PACKED_SUFFIXES, TAR_SUFFIX, list_tar
 from .vggsound import VggSoundFiles, VggSoundRow
@@ -37,11 +37,14 @@ def matched_items(source: str, entries: Sequence[Entry], base: Path | None, lice
         where = "" if base is None or base.is_dir() else f"; there is no folder {base}"
         raise DataError(f"{source} names no video and no .tar among {len(entries)} entries{where}; {taken()}")
     yield from described_items(videos, [], licence)
-    for entry in tars:
-        if entry.oddity:
-            yield SourceItem(entry.uri, None, annotate({}, licence), reason="not_media", detail=entry.oddity)
-        elif not isinstance(entry.location, TarMember):
-            yield from list_tar(entry.uri, entry.location, licence)
+    for found in in_parallel(lambda entry: _tar_items(entry, licence), tars):
+        yield from found
+
+
+def _tar_items(entry: Entry, licence: str) -> list[SourceItem]:
+    if entry.oddity or isinstance(entry.location, TarMember):
+        return [SourceItem(entry.uri, None, annotate({}, licence), reason="not_media", detail=entry.oddity)]
+    return list_tar(entry.uri, entry.location, licence)
 
 
 def described_items(entries: Sequence[Entry], rows: Sequence[TableRow], licence: str) -> Iterator[SourceItem]:

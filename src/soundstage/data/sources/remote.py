@@ -7,7 +7,7 @@ GOOGLE_APPLICATION_CREDENTIALS, FSSPEC_S3_ANON=true, ...), never from the config
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -20,6 +20,7 @@ from ...media.opening import SourceError
 from .item import RemoteFile
 from .names import scheme_of
 
+ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 _PROTOCOLS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "http": "http", "https": "http"}
@@ -32,6 +33,7 @@ _SILENCE_SEC = 60.0
 _BLOCK = 1 << 20
 _RANGE_BLOCK = 8 << 20
 _INQUIRIES = 16
+_PORTION = 1024
 _FIRST_PAUSE_SEC = 0.5
 _MAX_WORDS = 300
 _GONE = (404, 410)
@@ -86,8 +88,15 @@ def inquire(urls: Iterable[str]) -> dict[str, RemoteFile | None]:
     A server that does not answer leaves size and version unknown: fetching will tell.
     """
     wanted = list(dict.fromkeys(urls))
+    return dict(zip(wanted, in_parallel(_inquire, wanted), strict=True))
+
+
+def in_parallel(function: Callable[[ItemT], ResultT], items: Sequence[ItemT]) -> Iterator[ResultT]:
+    """Results in the order of `items`, several worked on at once: most of the time is spent waiting for a server."""
     with ThreadPoolExecutor(_INQUIRIES) as pool:
-        return dict(zip(wanted, pool.map(_inquire, wanted), strict=True))
+        # In portions: a pool keeps an object for every item it is given.
+        for start in range(0, len(items), _PORTION):
+            yield from pool.map(function, items[start : start + _PORTION])
 
 
 def _inquire(url: str) -> RemoteFile | None:

@@ -42,11 +42,12 @@ class _Sample:
 def list_tar(uri: str, tar: LocalFile | RemoteFile, licence: str) -> list[SourceItem]:
     """Items of a tar: its videos as `uri#member`, samples without one, and the tar itself where it cannot be read."""
     samples: dict[str, _Sample] = {}
-    length = tar.size if isinstance(tar, RemoteFile) else tar.path.stat().st_size
+    length = tar.size if isinstance(tar, RemoteFile) else None
     items: list[SourceItem] = []
     try:
         with closing(_open(tar)) as stream:
             trouble = _read_members(stream, samples)
+            length = stream.seek(0, os.SEEK_END) if length is None else length
     except Exception as error:
         trouble = ("unreachable" if isinstance(tar, RemoteFile) else "damaged"), words_of(error)
     if trouble:
