@@ -104,10 +104,22 @@ def _context(workspace: Workspace, records: Records, summary: Mapping[str, Any])
         "evaluation": evaluation,
         "measured": _in_order(evaluation["metrics"]["motion_corr"]),
         "paired": evaluation.get("paired", {}).get("stage_two_minus_stage_one"),
+        "judge": _judged(evaluation, records["evaluate"]),
         "no_clips_note": records["evaluate"].notes.get("evaluation", ""),
         "lineage": lineage(workspace, records, summary),
         "script": Markup(script),  # noqa: S704 - a file of this package
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+    }
+
+
+def _judged(evaluation: Mapping[str, Any], record: StageRecord) -> dict[str, Any]:
+    """What the independent scorer said of each condition, the true clips first; or why nothing was asked of one."""
+    found = evaluation.get("judge", {"name": "", "conditions": {}})
+    truth = {name: entry for name, entry in found["conditions"].items() if name == "truth"}
+    return {
+        "name": found["name"],
+        "conditions": truth | _in_order(found["conditions"]),
+        "note": record.notes.get("judge", ""),
     }
 
 

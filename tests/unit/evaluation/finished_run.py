@@ -190,4 +190,14 @@ def evaluation(means: Mapping[str, float | None] | None = None, clips: int = 64)
         "metrics": {"motion_corr": {name: entry(mean) for name, mean in sorted(means.items())}},
         "paired": {"stage_two_minus_stage_one": entry(0.0123)},
         "per_class": {"bell": entry(0.9, 30), "drum": entry(0.7, 34)},
+        "judge": judged({"truth": 2.5, **dict.fromkeys(means, -1.25)}),
     }
+
+
+def judged(scores: Mapping[str, float]) -> dict[str, Any]:
+    """What a judge said of each condition."""
+    conditions = {
+        name: {"sync_score": entry(score), "abs_offset_sec": entry(0.375), "unjudged": 0}
+        for name, score in sorted(scores.items())
+    }
+    return {"name": "0123456789abcdef", "conditions": conditions}

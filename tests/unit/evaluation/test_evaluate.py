@@ -79,6 +79,7 @@ def inputs_with(workspace: Workspace, uses: dict[int, str], still: int = -1, ski
         "selection": made(
             workspace, "select", lambda out: write_table(out / "selection.parquet", SELECTION, chosen, ["clip_id"])
         ),
+        "judge": made(workspace, "judge", lambda out: None, {"scorer": "none trained: too few clips"}),
         "backbone": made(workspace, "backbone", lambda out: save_stand_in(backbone, out / "backbone")),
         "pretrain": made(workspace, "pretrain", save(1)),
         "finetune": made(workspace, "finetune", save(2), notes),

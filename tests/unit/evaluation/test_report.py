@@ -89,6 +89,36 @@ def test_every_section_stands_in_order_with_its_facts(page: str) -> None:
     assert len(ran) == len(STAGES)
 
 
+def judge_rows(page: str) -> list[list[str]]:
+    """Cells of the table of the judge."""
+    _, _, rest = page.partition("<caption>Judge <code>0123456789abcdef</code>")
+    rows = re.findall(r"<tr>(.*?)</tr>", rest.partition("</table>")[0], flags=re.DOTALL)
+    return [[words(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL)] for row in rows]
+
+
+def test_the_judges_figures_stand_under_its_name_with_the_true_clips_first(page: str) -> None:
+    head, *rows = judge_rows(page)
+    assert head[0] == "condition"
+    assert [row[0] for row in rows] == ["truth", *(arm.name.replace("_", " ") for arm in ARMS)]
+    assert rows[0][1:] == ["2.50", "2.45 … 2.55", "0.38 s", "0.33 … 0.42", "64"]
+    assert rows[1][1:3] == ["−1.25", "−1.30 … −1.20"]
+
+
+def test_a_condition_that_the_judge_could_not_judge_has_no_number(run: FinishedRun) -> None:
+    nothing = {"mean": None, "low": None, "high": None, "n": 0}
+    run.evaluation["judge"]["conditions"]["silent"] = {"sync_score": nothing, "abs_offset_sec": nothing, "unjudged": 64}
+    (silent,) = [row for row in judge_rows(page_of(run)) if row[0] == "silent"]
+    assert silent[1:] == ["not measured", "", "not measured", "", "0"]
+
+
+def test_without_a_judge_the_reason_stands_there(run: FinishedRun) -> None:
+    del run.evaluation["judge"]
+    run.notes["evaluate"] = {"judge": "none trained: 3 clips of split judge can be trained on"}
+    page = page_of(run)
+    assert judge_rows(page) == []
+    assert "No judge: none trained: 3 clips of split judge can be trained on." in words(page)
+
+
 def test_file_needs_nothing_else(page: str) -> None:
     without_namespaces = re.sub(r'xmlns(:\w+)?="http://www\.w3\.org/[^"]*"', "", page)
     assert not re.search(r"https?:|(src|href)=\"(?!data:|#)|url\((?!#)|@import", without_namespaces)
