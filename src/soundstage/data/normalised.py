@@ -216,6 +216,13 @@ def _facts(name: str, span: Span, path: Path, media: NormalisedClip, source: Sou
     )
 
 
+def _fingerprint(
+    settings: NormaliseSettings, media: Path, frames: NDArray[np.uint8], waveform: NDArray[np.float32]
+) -> None:
+    # While the pictures are in memory: decoding them again would cost more than all the rest of a fingerprint.
+    save_fingerprint(media, fingerprint(frames, settings.fps, waveform, settings.sample_rate))
+
+
 def _passes(names: Mapping[str, Span]) -> list[list[str]]:
     """Clips of each decoding pass: a pass goes forward in time, so spans that overlap need several."""
     passes: list[list[str]] = []
