@@ -152,9 +152,13 @@ def _motion(first: NDArray[np.uint8], second: NDArray[np.uint8], offset_sec: flo
     place, movements = offset_sec, 0
     for offset in _around(offset_sec, MOTION_HZ, _MOTION_REACH):
         x, y = _common(a, b, offset)
-        if len(x) < MOTION_HZ or min(x.std(), y.std()) < _MIN_MOTION_SPREAD:
+        if len(x) < MOTION_HZ:
             continue
-        correlation = float(((x - x.mean()) * (y - y.mean())).mean() / (x.std() * y.std()))
+        from_mean_x, from_mean_y = x - x.sum() / len(x), y - y.sum() / len(y)
+        energy_x, energy_y = from_mean_x @ from_mean_x, from_mean_y @ from_mean_y
+        if min(energy_x, energy_y) < len(x) * _MIN_MOTION_SPREAD**2:
+            continue
+        correlation = float(from_mean_x @ from_mean_y / np.sqrt(energy_x * energy_y))
         if best is None or correlation > best:
             best, place, movements = correlation, offset / MOTION_HZ, _hills(x)
     return best, place, movements
