@@ -28,6 +28,11 @@ MEANINGS: dict[str, str] = {
     "exact_duplicate": "the same bytes as a clip that was kept",
     "timeout": "decoding took too long",
     "crashed": "the decoding process died on it",
+    "missing": "named by a table, but not there",
+    "unreachable": "its store or server did not give it",
+    "unsafe_name": "its name leads out of the table's folder, or is an address of a kind that is not read",
+    "no_caption": "neither caption nor label says what it shows",
+    "bad_span": "a part is wanted that the source does not have",
     **rules.MEANINGS,
 }
 
