@@ -18,9 +18,6 @@ from ..front import cli_command, slice_class
 CODE_STAGE = "code"
 CODE_FILE = "code.json"
 
-# These look at things outside the repository: videos, the ledger, the model registry.
-_ALWAYS = ("ingest", "review", "register", "promote")
-
 # The contract that must hold before a stage begins; the pipeline waits for the same ones.
 GATES = {
     "curator": "validate-clips",
@@ -87,6 +84,7 @@ def _stage(name: str, stage: Stage, layout: Layout) -> dict[str, Any]:
         entry["deps"] = [*own, *inputs]
     entry["params"] = [{layout.parameters: parameter_keys(name, stage)}, {layout.inside(CODE_FILE): [name]}]
     entry["outs"] = [layout.inside(f"manifests/{name}")]
-    if name in _ALWAYS:
+    # It looks at things outside the repository: videos, the ledger, a saved scorer, the model registry.
+    if stage.external or not stage.cacheable:
         entry["always_changed"] = True
     return entry

@@ -20,7 +20,7 @@ def test_chain_is_that_of_the_catalogue(layout):
         before = [*stage.inputs.values(), *([dvc_file.GATES[name]] if name in dvc_file.GATES else [])]
         assert [item for item in deps if "manifests" in item] == [layout.inside(f"manifests/{item}") for item in before]
         assert stages[name]["outs"] == [layout.inside(f"manifests/{name}")]
-        # Ingest looks at videos, review at the ledger, the last two at the registry: DVC sees none of them.
+        # Videos, the ledger, a saved scorer, the registry: DVC sees none of them.
         outside = bool(stage.external) or not stage.cacheable
         assert stages[name].get("always_changed", False) == outside
 
