@@ -84,7 +84,7 @@ def find_duplicates(
     members: dict[int, list[int]] = defaultdict(list)
     for clip in sorted(edges):
         members[sets.find(clip)].append(clip)
-    found = []
+    found: list[Duplicate] = []
     for together in members.values():
         ordered = sorted(together, key=lambda index: kept_first(clips[index]))
         found += _of_cluster(ordered, clips, prints, edges, limits)

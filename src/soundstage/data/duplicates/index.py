@@ -9,7 +9,7 @@ votes, yet a thousand copies of one clip still hang together. Silent ticks and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,11 +35,11 @@ class Votes(NamedTuple):
     """always above `first`"""
     offset: NDArray[np.int64]
     """ticks; tick t of the second clip is tick t + offset of the first"""
-    count: NDArray[np.int64]
+    number: NDArray[np.int64]
     """entries that vote for it"""
 
-    def take(self, chosen: NDArray[Any]) -> Votes:
-        """Some of them, by index or mask."""
+    def take(self, chosen: NDArray[Any] | slice) -> Votes:
+        """Some of them, by index, mask or slice."""
         return Votes(*(part[chosen] for part in self))
 
     def best_of_pairs(self, rank: NDArray[Any]) -> Votes:
@@ -58,7 +58,7 @@ class _Entries(NamedTuple):
 
 
 def vote_blocks(
-    words: Sequence[Ragged], sources: NDArray[np.int64], *, block_entries: int = BLOCK_ENTRIES
+    words: Iterable[Ragged], sources: NDArray[np.int64], *, block_entries: int = BLOCK_ENTRIES
 ) -> Iterator[Votes]:
     """Votes of all pairs of clips of different `sources` (clips,) that share a word, some at a time.
 
@@ -89,7 +89,7 @@ def summed(parts: Sequence[Votes]) -> Votes:
     votes = joined(parts)
     distinct, back = np.unique(_packed(votes.first, votes.second, votes.offset), return_inverse=True)
     # Floats hold these integers exactly.
-    counts = np.bincount(back, weights=votes.count, minlength=len(distinct)).astype(np.int64)
+    counts = np.bincount(back, weights=votes.number, minlength=len(distinct)).astype(np.int64)
     return _unpacked(distinct, counts)
 
 
@@ -100,12 +100,12 @@ def agreed(votes: Votes, min_votes: int) -> Votes:
     """
     offset = votes.offset
     beside = (np.diff(votes.first) == 0) & (np.diff(votes.second) == 0) & (np.diff(offset) == 1)
-    total = votes.count.copy()
-    total[1:] += np.where(beside, votes.count[:-1], 0)
-    total[:-1] += np.where(beside, votes.count[1:], 0)
+    total = votes.number.copy()
+    total[1:] += np.where(beside, votes.number[:-1], 0)
+    total[:-1] += np.where(beside, votes.number[1:], 0)
     enough = total >= min_votes
     # Own votes decide between neighbours with an equal total.
-    rank = -(total * (1 + int(votes.count.max(initial=0))) + votes.count)
+    rank = -(total * (1 + int(votes.number.max(initial=0))) + votes.number)
     return votes.take(enough).best_of_pairs(rank[enough])
 
 
@@ -122,14 +122,14 @@ def _checked(words: Ragged) -> Ragged:
 def _blocks(words: Ragged, block_entries: int) -> Iterator[_Entries]:
     """Entries in order of clip and tick, all of one word in one block; a word that lasts is entered once."""
     values = words.values
-    starts_here = np.ones(len(values), bool)
-    starts_here[1:] = values[1:] != values[:-1]
-    starts_here[words.starts[:-1][words.starts[:-1] < len(values)]] = True
-    places = np.flatnonzero(starts_here & (values != 0))
-    number = max(1, -(-len(places) // block_entries))
-    block_of = ((values[places] * _GOLDEN) >> np.uint32(8)) % np.uint32(number)
+    usable = np.ones(len(values), bool)
+    usable[1:] = values[1:] != values[:-1]
+    usable[words.starts[:-1][words.starts[:-1] < len(values)]] = True
+    usable &= values != 0
+    number = min(max(1, -(-int(usable.sum()) // block_entries)), np.iinfo(np.uint16).max)
+    block_of = (((values * _GOLDEN) >> np.uint32(8)) % np.uint32(number)).astype(np.uint16)
     for block in range(number):
-        here = places[block_of == block]
+        here = np.flatnonzero(usable & (block_of == block))
         clip = np.searchsorted(words.starts, here, side="right") - 1
         yield _Entries(values[here], clip.astype(np.int32), (here - words.starts[clip]).astype(np.int32))
 

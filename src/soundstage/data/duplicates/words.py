@@ -6,6 +6,8 @@ picture moves and roughly how it looks. Both belong to a place in the clip, so e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,14 +63,22 @@ def _look(shown: NDArray[np.uint64], index: int) -> NDArray[np.uint32]:
 
 def all_timing_words(prints: Fingerprints) -> list[Ragged]:
     """Timing words of a corpus, one Ragged a look."""
-    made = [timing_words(prints.motion[i], prints.picture[i], prints.picture_sure[i]) for i in range(len(prints))]
-    return [Ragged.joined([words[look] for words in made], "<u4") for look in range(_LOOKS)]
+    lengths = np.maximum(np.diff(prints.motion.starts) - _SPAN + 1, 0)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    # Filled in place: arrays of each clip, later joined, would take as much again and an object each.
+    looks = [Ragged(np.zeros(starts[-1], np.uint32), starts) for _ in range(_LOOKS)]
+    for clip in range(len(prints)):
+        made = timing_words(prints.motion[clip], prints.picture[clip], prints.picture_sure[clip])
+        for look, words in zip(looks, made, strict=True):
+            look[clip][:] = words
+    return looks
 
 
-def partial_sound_words(sound: Ragged) -> list[Ragged]:
+def partial_sound_words(sound: Ragged) -> Iterator[Ragged]:
     """Sound words without their six highest and without their six lowest bands.
 
     Coding takes the highest bands first and a cut between two ticks turns bits anywhere, so whole words of short,
     strongly coded copies agree nowhere; 26 bits do at several ticks.
     """
-    return [Ragged(sound.values & np.uint32(mask), sound.starts) for mask in (0x03FF_FFFF, 0xFFFF_FFC0)]
+    for mask in (0x03FF_FFFF, 0xFFFF_FFC0):
+        yield Ragged(sound.values & np.uint32(mask), sound.starts)

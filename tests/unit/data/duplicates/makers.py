@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ def random_print(rng: np.random.Generator, seconds: float = 4.0) -> Fingerprint:
 def cut(print_: Fingerprint, start_sec: float, seconds: float) -> Fingerprint:
     """The part of a fingerprint from `start_sec` on."""
 
-    def part(values: NDArray, rate: int) -> NDArray:
+    def part(values: NDArray[Any], rate: int) -> NDArray[Any]:
         first = round(start_sec * rate)
         return values[first : first + round(seconds * rate)]
 

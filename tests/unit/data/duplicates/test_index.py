@@ -70,7 +70,7 @@ def test_a_word_of_very_many_clips_costs_no_more_than_its_entries(clips: int, ne
     assert len(found.first) == neighbours * clips - neighbours * (neighbours + 1) // 2
     # Yet they hang together, and what a pair alone has is found.
     assert set(found.second - found.first) == set(range(1, neighbours + 1))
-    assert (found.count == 2).sum() == clips // 2
+    assert (found.number == 2).sum() == clips // 2
 
 
 def test_nothing_gives_no_votes() -> None:
@@ -85,9 +85,8 @@ def test_agreed_offsets_have_most_votes(seed: int) -> None:
     rows = {(int(rng.integers(4)), 4 + int(rng.integers(3)), int(rng.integers(-4, 5))) for _ in range(60)}
     votes = {row: int(rng.integers(1, 4)) for row in rows}
     ordered = sorted(votes)
-    given = Votes(
-        *(np.array(column) for column in zip(*ordered, strict=True)), np.array([votes[row] for row in ordered])
-    )
+    first, second, offset = (np.array(column) for column in zip(*ordered, strict=True))
+    given = Votes(first, second, offset, np.array([votes[row] for row in ordered]))
     found = counted(agreed(given, 4))
     wanted = {}
     for a, b in {row[:2] for row in rows}:

@@ -6,13 +6,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from soundstage.data.duplicates.sound import SOUND_HZ, UNHEARD, sound_words
 
 RATE = 16000
 
 
-def noise(seconds: float, seed: int = 0) -> np.ndarray:
+def noise(seconds: float, seed: int = 0) -> NDArray[np.float32]:
     """Noise whose level and colour change, as sound does."""
     rng = np.random.default_rng(seed)
     wave = rng.normal(size=round(seconds * RATE))
@@ -50,7 +51,7 @@ def test_words_are_the_signs_that_haitsma_and_kalker_define() -> None:
 def test_level_is_not_heard_and_other_sound_is_other() -> None:
     wave = noise(3.0)
     words = sound_words(wave, RATE)
-    assert bit_error(words, sound_words(0.1 * wave, RATE)) < 0.001
+    assert bit_error(words, sound_words(wave * np.float32(0.1), RATE)) < 0.001
     # 60 words of which about nine are independent, 32 bits each: the error of strangers is 0.5 within five sigma.
     assert abs(bit_error(words, sound_words(noise(3.0, 1), RATE)) - 0.5) < 5 * 0.5 / np.sqrt(9 * 32)
 
@@ -71,7 +72,7 @@ def test_a_cut_between_two_ticks_changes_few_bits() -> None:
     ],
     ids=["silence", "constant", "under -80 dBFS", "steady tone"],
 )
-def test_nothing_is_heard_where_nothing_happens(wave: np.ndarray) -> None:
+def test_nothing_is_heard_where_nothing_happens(wave: NDArray[np.float32]) -> None:
     assert (sound_words(wave, RATE) == UNHEARD).all()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from soundstage.data.duplicates.fingerprint import Ragged
-from soundstage.data.duplicates.words import NO_WORD, partial_sound_words, smooth_motion, timing_words
+from soundstage.data.duplicates.fingerprint import Fingerprints, Ragged
+from soundstage.data.duplicates.words import NO_WORD, all_timing_words, partial_sound_words, smooth_motion, timing_words
 
 from .makers import ALL_SURE, random_print
 
@@ -62,3 +62,13 @@ def test_partial_words_leave_six_bands_out() -> None:
     top, bottom = partial_sound_words(sound)
     assert top[0].tolist() == [0, 0x03FF_FFFF, 0, 0x3F]
     assert bottom[0].tolist() == [0, 0xFFFF_FFC0, 0xFC00_0000, 0]
+
+
+def test_a_corpus_has_the_words_of_its_clips() -> None:
+    rng = np.random.default_rng(2)
+    prints = Fingerprints.of([random_print(rng, seconds) for seconds in (4.0, 1.0, 2.0, 6.0)])
+    looks = all_timing_words(prints)
+    for clip in range(4):
+        wanted = timing_words(prints.motion[clip], prints.picture[clip], prints.picture_sure[clip])
+        for look, words_ in zip(looks, wanted, strict=True):
+            assert np.array_equal(look[clip], words_)
