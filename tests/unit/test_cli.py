@@ -13,9 +13,11 @@ from typer.testing import CliRunner
 
 from soundstage import cli
 from soundstage.config import load_config
-from soundstage.config.tree import SplitConfig
+from soundstage.data.records import CLIPS, write_table
 from soundstage.errors import ContractError, GateRefused, TrainingError
 from soundstage.stages import Workspace
+
+from .curation.records import clip_row, put
 
 SOUNDSTAGE = Path(sys.executable).with_name("soundstage")
 
@@ -39,6 +41,16 @@ def _run(app, *arguments: str):
         (["score", "--preset", "micro"], 4, "run `soundstage split` first"),
         (["evaluate", "--preset", "micro"], 4, "run `soundstage split` first"),
         (["train", "pretrain", "--preset", "micro"], 4, "run `soundstage encode` first"),
+        (["train", "scorer", "--role", "judge", "--preset", "micro"], 4, "run `soundstage split` first"),
+        (["train", "scorer", "--preset", "micro"], 2, "--role"),
+        (["train", "scorer", "--role", "referee"], 2, "referee"),
+        (["train", "scorer", "--role", "judge", "--register-as", "a/b"], 2, "is no model name"),
+        (
+            ["train", "scorer", "--role", "judge", "--preset", "micro", "--register-as", "soundstage-micro"],
+            2,
+            "is the name of the models that animate",
+        ),
+        (["train", "scorer", "--role", "judge", "--set", "judge.crop_sec=0.7"], 2, "too few to shift picture"),
         (["validate", "shards", "--preset", "micro"], 4, "run `soundstage select` first"),
         (["ingest", "--preset", "micro", "--source", "nowhere"], 4, "does not exist"),
         (["animate", "--image", "absent.png", "--audio", "absent.wav"], 4, "--image absent.png cannot be read"),
@@ -114,7 +126,7 @@ def test_workspace_file_is_the_default_configuration(app, tmp_path, monkeypatch)
     here = ["ingest", "--workspace", str(tmp_path)]
     for extra in ([], ["--set", "split.test=0.3"], ["--preset", "tiny"], ["--config", str(other)]):
         assert _run(app, *here, *extra).exit_code == 0
-    assert [tree.split.test for tree, _ in seen] == [0.5, 0.3, SplitConfig().test, 0.4]
+    assert [tree.split.test for tree, _ in seen] == [0.5, 0.3, load_config("tiny").split.test, 0.4]
     assert [tree.preset for tree, _ in seen] == ["micro", "micro", "tiny", "tiny"]
     assert {place.root for _, place in seen} == {tmp_path}
 
@@ -179,6 +191,25 @@ def test_stage_command_runs_then_finds_its_result(app, tmp_path):
     assert "unchanged: made by an earlier run" in again.output
     assert "ran in" in _run(app, "ingest", *options, "--fresh").output
     assert Workspace.open(tmp_path).current("ingest").counts["clips"] == 3
+
+
+def test_scorers_are_trained_by_role_on_the_current_clips(app, tmp_path):
+    """Three clips of the judge's split are too few to train on: that is said, and there is nothing to register."""
+    workspace = Workspace.open(tmp_path)
+    rows = [clip_row(number, split="judge") for number in range(3)]
+    put(workspace, "split", {"clips.parquet": lambda path: write_table(path, CLIPS, rows, ["clip_id"])})
+    command = ["train", "scorer", "--role", "judge", "--preset", "micro", "--workspace", str(tmp_path)]
+    for setting in ("judge.min_clips=9", "judge.held_out_share=0", "tracking.system_metrics=false"):
+        command += ["--set", setting]
+    first = _run(app, *command)
+    assert first.exit_code == 0, first.output
+    assert "judge: ran in" in first.output
+    assert "none trained: 3 clips of split judge can be trained on" in " ".join(first.output.split())
+    assert workspace.current("judge").config["scorer"]["seed"] == load_config("micro").judge.seed
+    again = _run(app, *command, "--register-as", "sync")
+    assert again.exit_code == 4
+    assert "judge: unchanged" in again.output
+    assert "stage judge holds no scorer to register" in " ".join(again.output.split())
 
 
 def test_synth_writes_a_world_once(app, tmp_path):

@@ -123,7 +123,7 @@ def _parent(record: StageRecord, ref: InputRef, workspace: Workspace) -> StageRe
         raise DataError(
             f"the lineage of the model cannot be followed: stage {record.stage} ({record.digest[:12]}) read stage "
             f"{ref.stage} ({ref.digest[:12]}), which {happened}, so nobody can tell that the judge is no party; rerun "
-            f"the pipeline from {ref.stage} on"
+            "the pipeline with --no-cache"
         )
     return parent
 

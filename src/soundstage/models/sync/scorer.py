@@ -27,6 +27,9 @@ WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "scorer.safetensors", "scorer.json", "REA
 _HOP_SEC = 0.01
 _N_FFT = 512
 _MEL_FLOOR = 1e-4
+# As `select.min_motion_peak` has it: less motion than that is none.
+_LEAST_CHANGE_GREY = 4
+_DITHER = 2 * 2.0**-15
 _CHANNEL_FLOOR, _MEL_SPREAD_FLOOR = 0.05, 0.3
 
 
@@ -138,7 +141,8 @@ def _normalised(values: torch.Tensor, dims: tuple[int, ...], floor: float) -> to
 
 
 def _varies(frames: NDArray[np.uint8], waveform: NDArray[np.float32]) -> bool:
-    return bool((frames != frames[:1]).any()) and bool(len(waveform)) and float(np.ptp(waveform)) > 0
+    """Whether picture and sound change by more than a codec's flicker and the dither of 16 bits."""
+    return int(np.ptp(frames, axis=0).max()) >= _LEAST_CHANGE_GREY and float(np.ptp(waveform)) > _DITHER
 
 
 def save_scorer(folder: Path, scorer: SyncScorer, about: Mapping[str, Any]) -> str:

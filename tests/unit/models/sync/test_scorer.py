@@ -98,11 +98,15 @@ def test_a_folder_without_a_scorer_is_named_with_what_makes_one(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "case", ["digital silence", "constant sound", "one picture", "too few frames", "hardly any sound", "no sound"]
+    "case",
+    ["silence", "dither", "constant sound", "one picture", "flicker", "too few frames", "hardly any sound", "no sound"],
 )
 def test_nothing_is_said_of_what_cannot_be_compared(case: str, frames: Any, sound: Any) -> None:
+    rng = np.random.default_rng(0)
     pictures, waveform = {
-        "digital silence": (frames, np.zeros_like(sound)),
+        "silence": (frames, np.zeros_like(sound)),
+        "dither": (frames, rng.integers(-1, 2, len(sound)).astype(np.float32) / 2**15),
+        "flicker": (frames[:1] + rng.integers(0, 4, frames.shape, np.uint8), sound),
         "constant sound": (frames, np.full_like(sound, 0.25)),
         "one picture": (np.repeat(frames[:1], len(frames), axis=0), sound),
         "too few frames": (frames[: round(0.6 * FPS)], sound),
@@ -110,6 +114,12 @@ def test_nothing_is_said_of_what_cannot_be_compared(case: str, frames: Any, soun
         "no sound": (frames, sound[:0]),
     }[case]
     assert scorer().estimate(pictures, FPS, waveform) is None
+
+
+def test_a_small_change_and_a_quiet_sound_are_judged(frames: Any, sound: Any) -> None:
+    moving = np.repeat(frames[:1], len(frames), axis=0)
+    moving[20:, :12, :12] += 6
+    assert scorer().estimate(moving, FPS, sound / 1000) is not None
 
 
 def test_the_shortest_clip_that_can_be_shifted_is_judged(frames: Any, sound: Any) -> None:
