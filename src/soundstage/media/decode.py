@@ -73,6 +73,8 @@ def _decode(
     pictures = _Pictures(*_scaled(video.width, video.height, short_side), pixels)
     others = {name: _Pictures(*(v.size or (video.width, video.height)), "rgb24", v.frames) for name, v in views.items()}
     sound: list[NDArray[np.float32]] = []
+    # What ingestion wrote is mono already: the resampler would take a third of the time of decoding it.
+    is_mono: bool | None = None
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=audio.rate)
     for packet in container.demux(video, audio):
         for frame in packet.decode():
@@ -80,8 +82,8 @@ def _decode(
                 for taken in (pictures, *others.values()):
                     taken.take(frame)
             elif isinstance(frame, av.AudioFrame):
-                # What ingestion wrote is mono already: the resampler would take a third of the time of decoding it.
-                is_mono = frame.format.name == "fltp" and frame.layout.nb_channels == 1
+                if is_mono is None:
+                    is_mono = frame.format.name == "fltp" and frame.layout.nb_channels == 1
                 parts = [frame] if is_mono else resampler.resample(frame)
                 sound.extend(part.to_ndarray()[0] for part in parts)
     if not pictures.images:
@@ -92,7 +94,7 @@ def _decode(
     waveform = np.concatenate(sound) if sound else np.zeros(0, np.float32)
     rate = Fraction(video.average_rate)
     stacked = {name: taken.stack() for name, taken in others.items()}
-    return DecodedClip(pictures.stack(), rate, waveform.astype(np.float32), int(audio.rate), stacked)
+    return DecodedClip(pictures.stack(), rate, waveform.astype(np.float32, copy=False), int(audio.rate), stacked)
 
 
 class _Pictures:
