@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from .motion import block_means
 
-_CHANGED_LEVEL = 8.0
+_CHANGED_LEVEL = 5.0
 _MIN_CHANGED_SHARE = 0.6
-_MIN_CONTRAST = 0.4
+_MIN_CONTRAST = 0.3
+_MIN_LASTING_SHARE = 0.5
+_MAX_EDGE_LIKENESS, _MAX_EDGE_LIKENESS_OVER_BLEND = 0.5, 0.3
 _MAX_LIKENESS = 0.75
-_MIN_LASTING = 0.8
+# Pictures more alike than that are a cut only when nothing else moves.
+_MAX_LIKENESS_AT_REST, _MIN_CONTRAST_AT_REST, _MIN_LASTING_AT_REST = 0.95, 0.6, 0.95
 _NEIGHBOURS = 4
 
 
@@ -24,16 +29,23 @@ def find_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = No
     """Hard cuts in (T, H, W) grey frames, H and W at least 8: the index of the first frame after each, ascending.
 
     A pair of neighbouring frames is a cut when all of these hold:
-    - six tenths of an 8 x 8 grid of blocks changed by more than 8 grey levels: an object that jumps or flashes changes
+    - six tenths of an 8 x 8 grid of blocks changed by more than 5 grey levels: an object that jumps or flashes changes
       only its own blocks;
-    - that share is 0.4 above the second largest of the eight neighbouring pairs: a whip pan or a shaken camera changes
+    - that share is 0.3 above the second largest of the eight neighbouring pairs: a whip pan or a shaken camera changes
       everything several times in a row (the second, because a blended cut is spread over two pairs);
-    - the two pictures have a correlation of at most 0.75: light that goes on or off keeps the structure of the scene;
-    - no frame up to four before is like one up to four after: a flash, or a large thing that comes and goes, returns.
+    - from every frame up to four before to every frame up to four after, half of the blocks changed: a flash, or a
+      large thing that comes and goes, returns. Blocks, because a thing that moves beside the cut may change its own
+      blocks more than the cut changes all;
+    - the edges of the two pictures have a cosine of at most 0.5 (0.3 over a blended picture): light that goes on or
+      off leaves them where they are;
+    - the two pictures have a correlation of at most 0.75: a camera that jolts shows the same scene. Up to 0.95 (two
+      shots of one kind of thing) is enough when nothing else moves: the share is 0.6 above the others, and no
+      difference between before and after is smaller than 0.95 of the pair's own.
 
     Misses dissolves, fades and wipes, a cut between two dark or two like pictures, an inserted shot of fewer than four
-    frames, and a cut within four frames of either end (nothing shows that it lasts). The thresholds lie midway between
-    known cuts and the fiercest motion of real and drawn clips. `blocks` is `block_means(frames)` where it is at hand.
+    frames, and a cut within four frames of either end (nothing shows that it lasts). The thresholds part planted cuts
+    of the procedural world and cuts of real clips from pans, jolts, flashes and the fiercest motion of both.
+    `blocks` is `block_means(frames)` where it is at hand.
     """
     means = block_means(frames) if blocks is None else blocks
     shares = np.asarray((means > _CHANGED_LEVEL).mean(axis=(1, 2)))
@@ -46,11 +58,16 @@ def find_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = No
 
 
 def _is_cut(frames: NDArray[np.uint8], shares: NDArray[np.float64], i: int) -> bool:
-    return (
-        shares[i] >= _MIN_CHANGED_SHARE
-        and _contrast(shares, i) >= _MIN_CONTRAST
-        and _likeness(frames[i], frames[i + 1]) <= _MAX_LIKENESS
-        and _lasting(frames, i) >= _MIN_LASTING
+    contrast = _contrast(shares, i) if shares[i] >= _MIN_CHANGED_SHARE else 0.0
+    if contrast < _MIN_CONTRAST or _lasting_share(frames, i) < _MIN_LASTING_SHARE:
+        return False
+    if not _has_new_edges(frames, i):
+        return False
+    likeness = _likeness(frames[i], frames[i + 1])
+    return likeness <= _MAX_LIKENESS or (
+        likeness <= _MAX_LIKENESS_AT_REST
+        and contrast >= _MIN_CONTRAST_AT_REST
+        and _lasting(frames, i) >= _MIN_LASTING_AT_REST
     )
 
 
@@ -61,14 +78,45 @@ def _contrast(shares: NDArray[np.float64], i: int) -> float:
 
 def _likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     """Pearson correlation of two pictures; 0 when one is uniform."""
-    a, b = (picture - picture.mean() for picture in (before, after))
+    return _cosine(before - before.mean(), after - after.mean())
+
+
+def _has_new_edges(frames: NDArray[np.uint8], i: int) -> bool:
+    if _edge_likeness(frames[i], frames[i + 1]) <= _MAX_EDGE_LIKENESS:
+        return True
+    # A picture blended from two shots has the edges of both; those beside it share few.
+    over = min(_edge_likeness(frames[i], frames[i + 2]), _edge_likeness(frames[i - 1], frames[i + 1]))
+    return over <= _MAX_EDGE_LIKENESS_OVER_BLEND
+
+
+def _edge_likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """Cosine of all differences of pixels that lie side by side or one above the other; 0 when one is uniform."""
+    edges = [
+        np.concatenate([np.diff(picture.astype(np.float64), axis=axis).ravel() for axis in (0, 1)])
+        for picture in (before, after)
+    ]
+    return _cosine(*edges)
+
+
+def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum() / norm) if norm > 0 else 0.0
 
 
+def _around(frames: NDArray[np.uint8], i: int) -> Iterator[NDArray[np.uint8]]:
+    """Every frame before pair `i`, within reach, with every one after it: (2, H, W) each."""
+    for before in frames[i + 1 - _NEIGHBOURS : i + 1]:
+        for after in frames[i + 1 : i + 1 + _NEIGHBOURS]:
+            yield np.stack([before, after])
+
+
+def _lasting_share(frames: NDArray[np.uint8], i: int) -> float:
+    """Smallest share of blocks that differ between a frame before and a frame after pair `i`."""
+    return min(float((block_means(both) > _CHANGED_LEVEL).mean()) for both in _around(frames, i))
+
+
 def _lasting(frames: NDArray[np.uint8], i: int) -> float:
     """Smallest difference between a frame before and a frame after pair `i`, as a share of the pair's own."""
-    before = frames[i + 1 - _NEIGHBOURS : i + 1].astype(np.int16)
-    after = frames[i + 1 : i + 1 + _NEIGHBOURS].astype(np.int16)
-    differences = [[float(np.abs(a - b).mean()) for b in after] for a in before]
-    return float(np.min(differences)) / max(differences[-1][0], 1e-9)
+    own = float(np.abs(frames[i].astype(np.int16) - frames[i + 1]).mean())
+    smallest = min(float(np.abs(a.astype(np.int16) - b).mean()) for a, b in _around(frames, i))
+    return smallest / max(own, 1e-9)

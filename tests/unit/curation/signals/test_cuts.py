@@ -57,3 +57,29 @@ def test_what_is_no_cut(make) -> None:  # type: ignore[no-untyped-def]
 def test_an_uneven_frame_size_is_handled() -> None:
     frames = np.random.default_rng(0).integers(0, 255, (2, 9, 13), dtype=np.uint8)
     assert count_cuts(np.concatenate([np.repeat(frames[:1], 8, 0), np.repeat(frames[1:], 8, 0)])) == 1
+
+
+def _cut_beside_an_event(large: bool) -> NDArray[np.uint8]:
+    """Two shots of which one holds a disc that turns bright two frames before the cut; it changes more than the cut."""
+    first, second = np.full((12, 48, 48), 60, np.uint8), np.full((12, 48, 48), 100, np.uint8)
+    size = 28 if large else 12
+    first[10:, 8 : 8 + size, 8 : 8 + size] = 250
+    second[:, 20:44, 30:44] = 30
+    return np.concatenate([first, second])
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_thing_that_moves_beside_a_cut_does_not_hide_it(large: bool) -> None:
+    assert count_cuts(_cut_beside_an_event(large)) == 1
+
+
+def test_two_alike_shots_are_a_cut_and_a_new_light_over_a_moving_thing_is_none() -> None:
+    rows = np.linspace(40, 90, 48)[:, None]
+    first = np.repeat(np.broadcast_to(rows, (48, 48))[None], 12, axis=0).astype(np.uint8)
+    second = first + np.uint8(30)
+    first[:, 14:34, 10:30] = 220
+    second[:, 15:35, 12:32] = 235
+    assert np.corrcoef(first[0].ravel(), second[0].ravel())[0, 1] > 0.75
+    assert count_cuts(np.concatenate([first, second])) == 1
+    for seed in range(1, 6):
+        assert count_cuts(_brighter(_scene(seed))) == 0
