@@ -40,7 +40,7 @@ def run(config: EvaluateSlice, inputs: Inputs, work: Work) -> Outcome:
     judge, unjudged = _judge(config, inputs, work)
     windows = _windows(config, inputs, work)
     arms = _arms(inputs, len(windows))
-    sounds = {arm.name: heard(arm, windows) if windows else None for arm in arms}
+    sounds: dict[str, NDArray[np.float32] | None] = {arm.name: heard(arm, windows) if windows else None for arm in arms}
     videos: dict[str, NDArray[np.uint8]] = {}
     steps = -(-len(windows) // config.evaluate.batch) * len(arms)
     with Progress("evaluate", steps, "batch") as progress:

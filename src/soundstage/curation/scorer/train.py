@@ -52,7 +52,7 @@ def train_scorer(
                 f"sync scorer: the loss of step {step} is {float(loss.detach())}; lower the learning rate"
             )
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(scorer.parameters(), 1.0)
         optimizer.step()
         schedule.step()

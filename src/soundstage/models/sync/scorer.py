@@ -42,6 +42,7 @@ class SyncScorer(nn.Module):
         self.sample_rate = sample_rate
         self.video = VIDEO_TOWERS[config.video_tower](config)
         self.audio = AUDIO_TOWERS[config.audio_tower](config)
+        self._spacing_sec = hop_sec(sample_rate) * float(self.audio.stride)  # type: ignore[arg-type]
         # Logarithms of positive scales, and biases that start on the side of "does not belong".
         self.lag_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.place = nn.Parameter(torch.tensor([math.log(10.0), -3.0]))
@@ -70,7 +71,7 @@ class SyncScorer(nn.Module):
         audio = self.audio(_normalised(mel, (1, 2), _MEL_SPREAD_FLOOR))
         # A vector stands for a pair of frames, half way between them.
         times = (torch.arange(video.shape[-1], device=video.device) + 0.5) / self.config.fps
-        steps = at_steps(audio, hop_sec(self.sample_rate) * self.audio.stride, times)
+        steps = at_steps(audio, self._spacing_sec, times)
         return lag_correlation(video, steps, self.reach, self.min_overlap)
 
     def lag_logits(self, correlations: torch.Tensor) -> torch.Tensor:
