@@ -13,7 +13,7 @@ from .compare import Comparison, Relation, compare, relation
 from .fingerprint import Fingerprints
 from .index import BLOCK_ENTRIES, agreed, summed, vote_blocks
 from .picture import MOTION_HZ
-from .screen import screen_picture, screen_sound
+from .screen import screen_motion, screen_picture, screen_sound
 from .sound import SOUND_HZ
 from .words import all_timing_words, partial_sound_words
 
@@ -62,6 +62,7 @@ def _nominated(
         for votes in vote_blocks(all_timing_words(prints), sources, block_entries=block_entries)
     ]
     by_timing = agreed(summed(timing_votes), _MIN_TIMING_VOTES)
+    by_timing = screen_motion(by_timing, prints, limits.min_motion_correlation, limits.min_overlap)
     for votes, rate in ((by_sound, SOUND_HZ), (by_timing, MOTION_HZ)):
         for first, second, offset in zip(votes.first, votes.second, votes.offset, strict=True):
             yield int(first), int(second), int(offset) / rate

@@ -15,11 +15,13 @@ from .fingerprint import Fingerprints, Ragged
 from .index import Votes, joined
 from .picture import MOTION_HZ, PICTURE_HZ
 from .sound import UNHEARD
+from .words import smooth_motion
 
 _LOOKS = 24
 _FEWEST = 8  # ticks heard on both sides
 _LENIENCE = 0.1  # a few ticks know the bit error less well than all of them
-_CHUNK = 100_000
+_MOTION_LOOKS, _MOTION_LENIENCE = 64, 0.25
+_CHUNK = 50_000
 
 
 def screen_sound(blocks: Iterable[Votes], sound: Ragged, limit: float, min_overlap: float) -> Votes:
@@ -59,6 +61,28 @@ def screen_picture(votes: Votes, prints: Fingerprints, limit: float, min_overlap
     return joined(passed)
 
 
+def screen_motion(votes: Votes, prints: Fingerprints, limit: float, min_overlap: float) -> Votes:
+    """The votes (ticks at MOTION_HZ) at whose offset sampled motion correlates with `limit` less a lenience of 0.25.
+
+    Without it clips of one look would be compared in full whenever two of their words agree: a number that grows with
+    the square of such clips.
+    """
+    # Smoothed over the borders of clips too: a tick or two of sixty-four.
+    hills = smooth_motion(prints.motion.values).astype(np.float32)
+    passed = []
+    for at in range(0, len(votes.first), _CHUNK):
+        chunk = votes.take(slice(at, at + _CHUNK))
+        first, second, enough = _sampled(chunk, np.diff(prints.motion.starts), min_overlap, _MOTION_LOOKS)
+        a = hills[prints.motion.starts[chunk.first][:, None] + first]
+        b = hills[prints.motion.starts[chunk.second][:, None] + second]
+        a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+        together, energies = (a * b).sum(axis=1), (a * a).sum(axis=1) * (b * b).sum(axis=1)
+        passed.append(
+            chunk.take(enough & (together >= (limit - _MOTION_LENIENCE) * np.sqrt(energies)) & (energies > 0))
+        )
+    return joined(passed)
+
+
 def _errors(votes: Votes, sound: Ragged, min_overlap: float) -> NDArray[np.float64]:
     """Sampled bit error of each vote; infinite where too little is common."""
     first, second, enough = _sampled(votes, np.diff(sound.starts), min_overlap)
@@ -71,11 +95,11 @@ def _errors(votes: Votes, sound: Ragged, min_overlap: float) -> NDArray[np.float
 
 
 def _sampled(
-    votes: Votes, lengths: NDArray[np.int64], min_overlap: float
+    votes: Votes, lengths: NDArray[np.int64], min_overlap: float, looks: int = _LOOKS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Ticks of first and second clips (votes, looks) spread over the common span, and whether that is long enough."""
     first, second = lengths[votes.first], lengths[votes.second]
     begin = np.maximum(0, -votes.offset)
     common = np.minimum(second, first - votes.offset) - begin
-    ticks = begin[:, None] + common[:, None] * (2 * np.arange(_LOOKS) + 1) // (2 * _LOOKS)
+    ticks = begin[:, None] + common[:, None] * (2 * np.arange(looks) + 1) // (2 * looks)
     return ticks + votes.offset[:, None], ticks, common >= (min_overlap - 0.1) * np.minimum(first, second)

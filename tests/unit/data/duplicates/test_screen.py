@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from soundstage.data.duplicates.fingerprint import Fingerprints
 from soundstage.data.duplicates.index import Votes
-from soundstage.data.duplicates.screen import screen_picture, screen_sound
+from soundstage.data.duplicates.screen import screen_motion, screen_picture, screen_sound
 
 from .makers import cut, random_print, silenced, worn
 
@@ -44,3 +46,10 @@ def test_pictures_are_screened_alike(prints: Fingerprints) -> None:
     given = votes((0, 1, 48), (0, 2, 0), (0, 3, 0), (2, 3, 1))
     assert rows(screen_picture(given, prints, 0.1, 0.5)) == [(0, 1, 48), (0, 3, 0)]
     assert rows(screen_picture(given, prints, 1.0, 0.5)) == rows(given)
+
+
+def test_motion_at_other_times_is_dropped(prints: Fingerprints) -> None:
+    given = votes((0, 1, 48), (0, 1, 60), (0, 2, 0), (0, 3, 0))
+    assert rows(screen_motion(given, prints, 0.95, 0.5)) == [(0, 1, 48), (0, 3, 0)]
+    still = Fingerprints.of([replace(prints[0], motion=np.zeros_like(prints[0].motion))] * 2)
+    assert not rows(screen_motion(votes((0, 1, 0)), still, 0.95, 0.5))
