@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..stages.files import atomic_path
 from .batches import check_columns, iterate_record, open_record
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 1024
 """rows held at a time, and rows of a group in the file: fixed, so that equal rows give equal bytes"""
 
 
