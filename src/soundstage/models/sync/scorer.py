@@ -142,7 +142,10 @@ def _normalised(values: torch.Tensor, dims: tuple[int, ...], floor: float) -> to
 
 
 def _varies(frames: NDArray[np.uint8], waveform: NDArray[np.float32]) -> bool:
-    """Whether picture and sound change by more than a codec's flicker and the dither of 16 bits."""
+    """Whether the picture changes by more than rounding and the sound by more than the dither of 16 bits.
+
+    A still picture that was encoded badly may drift by more; it is scored then, and correlates with nothing.
+    """
     return int(np.ptp(frames, axis=0).max()) >= _LEAST_CHANGE_GREY and float(np.ptp(waveform)) > _DITHER
 
 
