@@ -12,7 +12,7 @@ from .files import sha256_text
 PACKAGE = "soundstage"
 _LIBRARIES = (
     *("av", "deepspeed", "diffusers", "numpy", "pillow", "pyarrow", "safetensors", "scipy"),
-    *("torch", "torchaudio", "transformers", "webdataset"),
+    *("torch", "torchaudio", "torchvision", "transformers", "webdataset"),
 )
 
 

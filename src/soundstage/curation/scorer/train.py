@@ -40,9 +40,11 @@ def train_scorer(
     """
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
+    # Built on the host, so that the same seed gives the same start everywhere.
     scorer = SyncScorer(config, sample_rate).train()
     with torch.no_grad():
         mels = [scorer.mel(torch.from_numpy(example.waveform)[None])[0] for example in examples]
+    scorer.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     optimizer = torch.optim.AdamW(scorer.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_share(step, config.steps))
     for step in range(config.steps):
@@ -57,7 +59,7 @@ def train_scorer(
         optimizer.step()
         schedule.step()
         report(step + 1, float(loss.detach()))
-    return scorer.eval()
+    return scorer.cpu().eval()
 
 
 def _lr_share(step: int, steps: int) -> float:
@@ -73,17 +75,18 @@ def contrast(scorer: SyncScorer, batch: Batch, rng: np.random.Generator) -> torc
     - as placed: logistic loss of the true place against one wrong lag of every pair, own clips and strangers alike;
     - at best: logistic loss of own against strange sounds at the lag that suits each best.
     """
-    correlations = scorer.correlations(batch.frames, batch.mel)
+    device = scorer.lag_scale.device
+    correlations = scorer.correlations(batch.frames.to(device), batch.mel.to(device))
     count, reach, fps = len(correlations), scorer.reach, scorer.config.fps
-    own = torch.arange(count)
-    position = batch.late_sec * fps + reach
+    own = torch.arange(count, device=device)
+    position = batch.late_sec.to(device) * fps + reach
     truth = _between_lags(position, correlations.shape[-1])
     which = F.cross_entropy(scorer.lag_logits(correlations[own, own]), truth)
 
     placed = scorer.place_logits(correlations)
     right = (placed[own, own] * truth).sum(-1)
     wrong = placed.gather(2, _wrong_lags(position, scorer, rng)[..., None])[..., 0]
-    strange = ~torch.eye(count, dtype=torch.bool)
+    strange = ~torch.eye(count, dtype=torch.bool, device=device)
     as_placed = F.softplus(-right).mean() + 0.5 * (
         F.softplus(wrong[strange]).mean() + F.softplus(wrong[~strange]).mean()
     )
@@ -98,7 +101,7 @@ def _between_lags(position: torch.Tensor, lags: int) -> torch.Tensor:
     position = position.clamp(0, lags - 1)
     left = position.floor().long().clamp(max=lags - 2)
     share = position - left
-    weights = torch.zeros(len(position), lags)
+    weights = torch.zeros(len(position), lags, device=position.device)
     weights.scatter_(1, left[:, None], (1 - share)[:, None])
     return weights.scatter_add(1, left[:, None] + 1, share[:, None])
 
@@ -112,4 +115,4 @@ def _wrong_lags(position: torch.Tensor, scorer: SyncScorer, rng: np.random.Gener
     for row, place in enumerate(position.tolist()):
         allowed = np.flatnonzero(np.abs(np.arange(lags) - place) >= away)
         chosen[row] = allowed[(drawn[row] * len(allowed)).astype(int)]
-    return torch.from_numpy(chosen)
+    return torch.from_numpy(chosen).to(position.device)
