@@ -31,7 +31,7 @@ from environment import describe_environment
 
 from soundstage.config.tree import ScoreConfig, SynthConfig
 from soundstage.curation.score import in_order, measure
-from soundstage.curation.signals import TRANSNET_SIZE
+from soundstage.curation.signals import CHROMA_GRID, TRANSNET_SIZE
 from soundstage.errors import DataError
 from soundstage.media.decode import View, decode_clip
 from soundstage.synth.world import build_world
@@ -73,7 +73,7 @@ def small_grey(path: Path) -> None:
 def scored(config: ScoreConfig, path: Path) -> None:
     """Decode and measure as `score` does."""
     views = {"cuts": View(TRANSNET_SIZE)} if config.learned_cuts else {}
-    measure(decode_clip(path, config.frame_size, "gray", views), config)
+    measure(decode_clip(path, config.frame_size, "gray", views, chroma_grid=CHROMA_GRID), config)
 
 
 def scene_detect(path: Path) -> None:

@@ -29,7 +29,7 @@ from ..stages.workspace import Workspace
 from . import signals
 from .learned import Curator, choose_curator
 
-SIGNAL_VERSION = "3"
+SIGNAL_VERSION = "4"
 """Changes when a signal's meaning does: rows of two versions are never compared."""
 
 _CHUNK = 4
@@ -118,26 +118,47 @@ def _score_all(
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
         yield from in_order(pool, score, tasks, ahead=workers * _CHUNKS_AHEAD)
-    except BrokenProcessPool as error:
+    except TasksLostError as error:
+        clips = ", ".join(task.clip_id for task in error.tasks)
         raise DataError(
-            "a scoring process died, most likely out of memory; set score.workers=1 to find the clip and use less"
+            f"a scoring process died, most likely out of memory, while it was at one of the clips {clips}; "
+            "set score.workers=1 to find which, and to use less"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+class TasksLostError(Exception):
+    """A process of a pool died; `tasks` are those that processes may have been at."""
+
+    def __init__(self, tasks: list[Any]) -> None:
+        super().__init__(f"a process died at one of {len(tasks)} tasks")
+        self.tasks = tasks
+
+
 def in_order(
     pool: Executor, function: Callable[[TaskT], ResultT], tasks: Iterable[TaskT], ahead: int
 ) -> Iterator[ResultT]:
-    """Results in the order of `tasks`, of which at most `ahead` chunks are taken before their results are asked for."""
+    """Results in the order of `tasks`, of which at most `ahead` chunks are taken before their results are asked for.
+
+    Raises:
+        TasksLostError: a process of the pool died.
+    """
     remaining = iter(tasks)
-    waiting: deque[Future[list[ResultT]]] = deque()
-    while chunk := list(islice(remaining, _CHUNK)):
-        waiting.append(pool.submit(_each, function, chunk))
-        if len(waiting) >= ahead:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
+    waiting: deque[tuple[Future[list[ResultT]], list[TaskT]]] = deque()
+    try:
+        while chunk := list(islice(remaining, _CHUNK)):
+            waiting.append((pool.submit(_each, function, chunk), chunk))
+            if len(waiting) >= ahead:
+                yield from waiting[0][0].result()
+                waiting.popleft()
+        while waiting:
+            yield from waiting[0][0].result()
+            waiting.popleft()
+    except BrokenProcessPool as error:
+        # The pool fails every chunk that was not answered; only its first ones can have been in a process.
+        failed = [tasks for future, tasks in waiting if not future.done() or future.exception() is not None]
+        raise TasksLostError([task for tasks in failed[:_CHUNKS_AHEAD] for task in tasks]) from error
 
 
 def _each(function: Callable[[TaskT], ResultT], tasks: list[TaskT]) -> list[ResultT]:
@@ -146,7 +167,8 @@ def _each(function: Callable[[TaskT], ResultT], tasks: list[TaskT]) -> list[Resu
 
 def _score_one(config: ScoreConfig, curator: Curator | None, task: _Task) -> dict[str, Any]:
     try:
-        clip = decode_clip(task.path, config.frame_size, "gray", _views(config, task.num_frames))
+        views = _views(config, task.num_frames)
+        clip = decode_clip(task.path, config.frame_size, "gray", views, chroma_grid=signals.CHROMA_GRID)
     except DataError as error:
         raise DataError(f"clip {task.clip_id} cannot be scored: {error}") from error
     if len(clip.frames) != task.num_frames:
@@ -180,16 +202,17 @@ def measure(clip: DecodedClip, config: ScoreConfig) -> dict[str, float | int | N
     fps = float(clip.fps)
     blocks = signals.block_means(clip.frames)
     curve = signals.motion_curve(clip.frames, blocks)
+    colour = None if clip.chroma is None else signals.colour_block_means(clip.chroma)
     measured = {
         "black_share": signals.black_share(clip.frames),
         "still_share": signals.frozen_share(curve),
         "motion": float(curve.mean()) if len(curve) else 0.0,
-        "motion_peak": signals.motion_peak(clip.frames, blocks),
+        "motion_peak": signals.motion_peak(clip.frames, blocks, colour),
         "pan_share": signals.pan_share(clip.frames, fps),
         "sharpness": signals.sharpness(clip.frames),
         "letterbox_share": signals.letterbox_share(clip.frames),
         "optical_flow": signals.mean_flow(clip.frames, fps) if config.optical_flow else None,
-        "cuts": signals.count_cuts(clip.frames, blocks),
+        "cuts": signals.count_cuts(clip.frames, blocks, clip.chroma),
         "cuts_learned": signals.count_learned_cuts(clip.views[_CUTS_VIEW]) if config.learned_cuts else None,
         "loudness_dbfs": signals.loudness_dbfs(clip.waveform),
         "silence_share": signals.silence_share(clip.waveform, clip.sample_rate),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,8 @@ class DecodedClip:
     sample_rate: int
     views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """what was asked for besides: (frames, height, width, 3) RGB each"""
+    chroma: NDArray[np.float32] | None = None
+    """(T, 2, n, n) mean blue and red difference (Cb, Cr) in each cell of an n x n grid, 0..255; None: not asked for"""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,12 @@ def decode_clip(
     short_side: int | None = None,
     pixels: Literal["rgb24", "gray"] = "rgb24",
     views: Mapping[str, View] | None = None,
+    chroma_grid: int = 0,
 ) -> DecodedClip:
     """Decode a normalised clip, scaled so that its short side is `short_side` (None keeps its size).
 
-    `views` adds RGB pictures in other sizes under their names.
+    `views` adds RGB pictures in other sizes under their names, `chroma_grid` the colour of a grid of so many cells a
+    side: what a grey picture does not show.
 
     Raises:
         DataError: the file cannot be decoded or lacks a stream.
@@ -59,19 +64,24 @@ def decode_clip(
                 raise DataError(
                     f"{path}: a normalised clip has one video and one audio stream; rerun `soundstage ingest`"
                 )
-            return _decode(container, short_side, pixels, views or {})
+            return _decode(container, short_side, pixels, views or {}, chroma_grid)
     except (av.error.FFmpegError, OSError) as error:
         raise DataError(f"{path} cannot be decoded: {error}; rerun `soundstage ingest`") from error
 
 
 def _decode(
-    container: av.container.InputContainer, short_side: int | None, pixels: str, views: Mapping[str, View]
+    container: av.container.InputContainer,
+    short_side: int | None,
+    pixels: str,
+    views: Mapping[str, View],
+    chroma_grid: int,
 ) -> DecodedClip:
     video, audio = container.streams.video[0], container.streams.audio[0]
     # Frame threads would make decode order, and so memory, depend on the machine.
     video.thread_type = "NONE"
     pictures = _Pictures(*_scaled(video.width, video.height, short_side), pixels)
     others = {name: _Pictures(*(v.size or (video.width, video.height)), "rgb24", v.frames) for name, v in views.items()}
+    colour = _Chroma(chroma_grid) if chroma_grid else None
     sound: list[NDArray[np.float32]] = []
     # What ingestion wrote is mono already: the resampler would take a third of the time of decoding it.
     is_mono: bool | None = None
@@ -79,7 +89,7 @@ def _decode(
     for packet in container.demux(video, audio):
         for frame in packet.decode():
             if isinstance(frame, av.VideoFrame):
-                for taken in (pictures, *others.values()):
+                for taken in (pictures, *others.values(), *([colour] if colour else [])):
                     taken.take(frame)
             elif isinstance(frame, av.AudioFrame):
                 if is_mono is None:
@@ -94,7 +104,14 @@ def _decode(
     waveform = np.concatenate(sound) if sound else np.zeros(0, np.float32)
     rate = Fraction(video.average_rate)
     stacked = {name: taken.stack() for name, taken in others.items()}
-    return DecodedClip(pictures.stack(), rate, waveform.astype(np.float32, copy=False), int(audio.rate), stacked)
+    return DecodedClip(
+        frames=pictures.stack(),
+        fps=rate,
+        waveform=waveform.astype(np.float32, copy=False),
+        sample_rate=int(audio.rate),
+        views=stacked,
+        chroma=colour.stack() if colour else None,
+    )
 
 
 class _Pictures:
@@ -127,6 +144,39 @@ class _Pictures:
         for picture, (data, line) in zip(rows, self.images, strict=True):
             picture[:] = np.frombuffer(data, np.uint8).reshape(-1, line)[: self._height, : rows.shape[2]]
         return rows if self._colours == 1 else rows.reshape(*rows.shape[:2], self._width, self._colours)
+
+
+class _Chroma:
+    """Mean colour of each cell of a grid, taken from the decoder's own planes without a conversion."""
+
+    def __init__(self, grid: int) -> None:
+        self._grid = grid
+        self._cells: list[NDArray[np.float32]] = []
+
+    def take(self, frame: av.VideoFrame) -> None:
+        """Average the two colour planes of the next frame over cells."""
+        # Normalised clips are stored like this; anything else is brought to it.
+        planar = frame if frame.format.name in ("yuv420p", "yuvj420p") else frame.reformat(format="yuv420p")
+        means = np.empty((2, self._grid, self._grid), np.float32)
+        for mean, plane in zip(means, planar.planes[1:3], strict=True):
+            pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+            rows, columns = _averages(plane.height, self._grid), _averages(plane.width, self._grid)
+            mean[:] = rows @ pixels.astype(np.float32) @ columns.T
+        self._cells.append(means)
+
+    def stack(self) -> NDArray[np.float32]:
+        """All that was taken: (frames, 2, grid, grid)."""
+        return np.stack(self._cells)
+
+
+@cache
+def _averages(size: int, cells: int) -> NDArray[np.float32]:
+    """(cells, size): a product with it is the mean of each of `cells` nearly equal parts, at least a pixel each."""
+    edges = np.linspace(0, size, cells + 1)
+    pixels = np.arange(size)
+    first, last = np.floor(edges[:-1, None]), np.maximum(np.ceil(edges[1:, None]), np.floor(edges[:-1, None]) + 1)
+    inside = (pixels >= first) & (pixels < last)
+    return np.asarray(inside / inside.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:

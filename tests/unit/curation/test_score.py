@@ -1,5 +1,7 @@
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,19 @@ def test_results_keep_their_order_and_few_tasks_wait() -> None:
             assert result == -count
             assert len(taken) <= count - 1 + ahead * chunk
     assert count == len(taken) == 400
+
+
+def _die_at_nine(task: int) -> int:
+    if task == 9:
+        os._exit(3)
+    return task
+
+
+def test_a_process_that_dies_names_the_tasks_it_may_have_been_at() -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        answers = score.in_order(pool, _die_at_nine, range(40), ahead=2)
+        assert [next(answers) for _ in range(8)] == list(range(8))
+        with pytest.raises(score.TasksLostError) as lost:
+            next(answers)
+    assert 9 in lost.value.tasks
+    assert not set(lost.value.tasks) & set(range(8))

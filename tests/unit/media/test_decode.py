@@ -40,6 +40,28 @@ def test_grey_is_luma(clip: Path) -> None:
     assert grey.frames[:, :, 4:44].mean() == pytest.approx(luma, abs=6)
 
 
+def test_the_colour_of_a_grid_is_that_of_the_picture(clip: Path) -> None:
+    assert decode_clip(clip).chroma is None
+    chroma = decode_clip(clip, short_side=24, pixels="gray", chroma_grid=16).chroma
+    assert chroma is not None
+    assert chroma.shape == (6, 2, 16, 16)
+    # ITU-R BT.601, studio range: Cb = 128 + 224/255 (B - Y) / 1.772, Cr = 128 + 224/255 (R - Y) / 1.402.
+    red, blue = (220, 30, 30), (30, 30, 220)
+    for columns, colour, frames in ((slice(1, 7), red, slice(0, 6)), (slice(9, 15), blue, slice(3, 6))):
+        luma = np.dot((0.299, 0.587, 0.114), colour)
+        expected = [128 + 224 / 255 * (colour[2] - luma) / 1.772, 128 + 224 / 255 * (colour[0] - luma) / 1.402]
+        found = chroma[frames, :, :, columns].mean(axis=(0, 2, 3))
+        np.testing.assert_allclose(found, expected, atol=4)
+    np.testing.assert_allclose(chroma[:2, :, :, 9:15], 128, atol=3)
+
+
+def test_the_grid_may_be_finer_than_the_colour_planes(tmp_path: Path) -> None:
+    write_video(tmp_path / "small.mp4", np.full((4, 16, 20, 3), 90, np.uint8), 24, np.zeros(8000, np.float32), 16000)
+    chroma = decode_clip(tmp_path / "small.mp4", chroma_grid=16).chroma
+    assert chroma is not None
+    np.testing.assert_allclose(chroma, 128, atol=2)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a video", b"\x00" * 4096])
 def test_what_is_no_video_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.mp4").write_bytes(content)

@@ -4,7 +4,7 @@ from .cuts import count_cuts
 from .cuts_learned import TRANSNET_SIZE, count_learned_cuts
 from .flow import mean_flow, optical_flow
 from .meaning import audio_text_cosine, check_encoder, image_text_cosine, spread_frames
-from .motion import block_means, frozen_share, motion_curve, motion_peak, motion_peaks
+from .motion import CHROMA_GRID, block_means, colour_block_means, frozen_share, motion_curve, motion_peak, motion_peaks
 from .pan import pan_share
 from .picture import black_share, letterbox_share, sharpness
 from .sound import OnsetEnvelope, clipping_share, loudness_dbfs, onset_envelope, onset_times, silence_share
@@ -12,6 +12,7 @@ from .speech import speech_share
 from .sync import LagCurve, Offset, av_align, best_offset, lag_curve
 
 __all__ = [
+    "CHROMA_GRID",
     "TRANSNET_SIZE",
     "LagCurve",
     "Offset",
@@ -23,6 +24,7 @@ __all__ = [
     "block_means",
     "check_encoder",
     "clipping_share",
+    "colour_block_means",
     "count_cuts",
     "count_learned_cuts",
     "frozen_share",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .motion import block_means
+from .motion import block_means, colour_block_means
 
 _CHANGED_LEVEL = 5.0
 _MIN_CHANGED_SHARE = 0.6
@@ -20,17 +20,25 @@ _MAX_LIKENESS_AT_REST, _MIN_CONTRAST_AT_REST, _MIN_LASTING_AT_REST = 0.95, 0.6, 
 _NEIGHBOURS = 4
 
 
-def count_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> int:
+def count_cuts(
+    frames: NDArray[np.uint8],
+    blocks: NDArray[np.float64] | None = None,
+    chroma: NDArray[np.float32] | None = None,
+) -> int:
     """Number of hard cuts in (T, H, W) grey frames, H and W at least 8; see `find_cuts`."""
-    return len(find_cuts(frames, blocks))
+    return len(find_cuts(frames, blocks, chroma))
 
 
-def find_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> list[int]:
+def find_cuts(
+    frames: NDArray[np.uint8],
+    blocks: NDArray[np.float64] | None = None,
+    chroma: NDArray[np.float32] | None = None,
+) -> list[int]:
     """Hard cuts in (T, H, W) grey frames, H and W at least 8: the index of the first frame after each, ascending.
 
     A pair of neighbouring frames is a cut when all of these hold:
-    - six tenths of an 8 x 8 grid of blocks changed by more than 5 grey levels: an object that jumps or flashes changes
-      only its own blocks;
+    - six tenths of an 8 x 8 grid of blocks changed by more than 5 levels, in brightness or in colour: an object that
+      jumps or flashes changes only its own blocks;
     - that share is 0.3 above the second largest of the eight neighbouring pairs: a whip pan or a shaken camera changes
       everything several times in a row (the second, because a blended cut is spread over two pairs);
     - from every frame up to four before to every frame up to four after, half of the blocks changed: a flash, or a
@@ -45,21 +53,24 @@ def find_cuts(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = No
     Misses dissolves, fades and wipes, a cut between two dark or two like pictures, an inserted shot of fewer than four
     frames, and a cut within four frames of either end (nothing shows that it lasts). The thresholds part planted cuts
     of the procedural world and cuts of real clips from pans, jolts, flashes and the fiercest motion of both.
-    `blocks` is `block_means(frames)` where it is at hand.
+    `blocks` is `block_means(frames)` where it is at hand; `chroma` is (T, 2, 16, 16), the frames' colour: without it a
+    cut between pictures of one brightness is missed.
     """
     means = block_means(frames) if blocks is None else blocks
+    if chroma is not None:
+        means = np.maximum(means, colour_block_means(chroma))
     shares = np.asarray((means > _CHANGED_LEVEL).mean(axis=(1, 2)))
     found: list[int] = []
     for i in range(_NEIGHBOURS - 1, len(shares) - _NEIGHBOURS + 1):
         # A blended cut fulfils the conditions in both of its pairs.
-        if not (found and i - found[-1] <= 1) and _is_cut(frames, shares, i):
+        if not (found and i - found[-1] <= 1) and _is_cut(frames, chroma, shares, i):
             found.append(i)
     return [i + 1 for i in found]
 
 
-def _is_cut(frames: NDArray[np.uint8], shares: NDArray[np.float64], i: int) -> bool:
+def _is_cut(frames: NDArray[np.uint8], chroma: NDArray[np.float32] | None, shares: NDArray[np.float64], i: int) -> bool:
     contrast = _contrast(shares, i) if shares[i] >= _MIN_CHANGED_SHARE else 0.0
-    if contrast < _MIN_CONTRAST or _lasting_share(frames, i) < _MIN_LASTING_SHARE:
+    if contrast < _MIN_CONTRAST or _lasting_share(frames, chroma, i) < _MIN_LASTING_SHARE:
         return False
     if not _has_new_edges(frames, i):
         return False
@@ -103,20 +114,26 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float((a * b).sum() / norm) if norm > 0 else 0.0
 
 
-def _around(frames: NDArray[np.uint8], i: int) -> Iterator[NDArray[np.uint8]]:
-    """Every frame before pair `i`, within reach, with every one after it: (2, H, W) each."""
-    for before in frames[i + 1 - _NEIGHBOURS : i + 1]:
-        for after in frames[i + 1 : i + 1 + _NEIGHBOURS]:
-            yield np.stack([before, after])
+def _around(i: int) -> Iterator[list[int]]:
+    """The index of every frame before pair `i`, within reach, with that of every one after it."""
+    for before in range(i + 1 - _NEIGHBOURS, i + 1):
+        for after in range(i + 1, i + 1 + _NEIGHBOURS):
+            yield [before, after]
 
 
-def _lasting_share(frames: NDArray[np.uint8], i: int) -> float:
+def _lasting_share(frames: NDArray[np.uint8], chroma: NDArray[np.float32] | None, i: int) -> float:
     """Smallest share of blocks that differ between a frame before and a frame after pair `i`."""
-    return min(float((block_means(both) > _CHANGED_LEVEL).mean()) for both in _around(frames, i))
+    smallest = 1.0
+    for both in _around(i):
+        means = block_means(frames[both])
+        if chroma is not None:
+            means = np.maximum(means, colour_block_means(chroma[both]))
+        smallest = min(smallest, float((means > _CHANGED_LEVEL).mean()))
+    return smallest
 
 
 def _lasting(frames: NDArray[np.uint8], i: int) -> float:
     """Smallest difference between a frame before and a frame after pair `i`, as a share of the pair's own."""
     own = float(np.abs(frames[i].astype(np.int16) - frames[i + 1]).mean())
-    smallest = min(float(np.abs(a.astype(np.int16) - b).mean()) for a, b in _around(frames, i))
+    smallest = min(float(np.abs(frames[a].astype(np.int16) - frames[b]).mean()) for a, b in _around(i))
     return smallest / max(own, 1e-9)

@@ -9,6 +9,9 @@ from scipy.signal import find_peaks
 FROZEN_LEVEL = 0.1 / 255
 _GRID = 8
 _STRETCH = 64
+_COLOUR_WEIGHT = 2.0
+CHROMA_GRID = 2 * _GRID
+"""cells a side of the colour grid that `colour_block_means` takes"""
 _PEAK_PERCENTILE = 98
 _PEAK_PROMINENCE_SHARE = 0.25
 _MIN_PEAK_LEVEL = 0.3 / 255
@@ -36,23 +39,42 @@ def frozen_share(curve: NDArray[np.float64]) -> float:
     return float(np.mean(curve < FROZEN_LEVEL)) if len(curve) else 1.0
 
 
-def motion_peak(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None = None) -> float:
+def motion_peak(
+    frames: NDArray[np.uint8],
+    blocks: NDArray[np.float64] | None = None,
+    colour: NDArray[np.float64] | None = None,
+) -> float:
     """How strongly the most moving place moves when it moves, 0..1 of full scale.
 
-    Of every pair of (T, H, W) grey frames the mean absolute difference of the most changed of 8 x 8 blocks, then the
-    98th percentile over pairs: codec noise and a trembling picture stay under 4/255, a small thing that moves now and
-    then does not. A single event of less than 2 % of the clip is missed; a cut alone is not enough to look like motion.
-    `blocks` is `block_means(frames)` where it is at hand.
+    Of every pair of (T, H, W) grey frames the mean absolute difference of the most changed of 8 x 8 blocks, in
+    brightness or (`colour`, of `colour_block_means`) in colour, then the 98th percentile over pairs: codec noise and a
+    trembling picture stay under 4/255, a small thing that moves now and then does not. A single event of less than 2 %
+    of the clip is missed; a cut alone is not enough to look like motion. `blocks` is `block_means(frames)` where it is
+    at hand; without `colour` a thing that differs from what is behind it in colour alone does not move.
     """
     if len(frames) < 2:
         return 0.0
     means = block_means(frames) if blocks is None else blocks
+    if colour is not None:
+        means = np.maximum(means, colour)
     return float(np.percentile(means.max(axis=(1, 2)), _PEAK_PERCENTILE) / 255)
 
 
 def block_means(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Mean absolute difference of neighbouring frames in each block: (T, H, W) to (T - 1, 8, 8), in grey levels."""
     return _block_sums(frames) / _block_areas(*frames.shape[1:])
+
+
+def colour_block_means(chroma: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Change of colour between neighbouring frames in each block: (T, 2, 16, 16) to (T - 1, 8, 8), in levels.
+
+    The larger of the mean absolute differences of Cb and Cr, counted twice: between colours of equal brightness they
+    move half as far as brightness does between black and white, and codecs leave little noise in them.
+    """
+    difference = np.abs(np.diff(chroma, axis=0))
+    count, planes, height, width = difference.shape
+    cells = difference.reshape(count, planes, _GRID, height // _GRID, _GRID, width // _GRID)
+    return np.asarray(_COLOUR_WEIGHT * cells.mean(axis=(3, 5)).max(axis=1), dtype=np.float64)
 
 
 def _block_areas(height: int, width: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from soundstage.curation.signals import count_cuts
+from soundstage.curation.signals.cuts import find_cuts
 from tests.unit.curation.makers import pulses
 
 
@@ -83,3 +84,15 @@ def test_two_alike_shots_are_a_cut_and_a_new_light_over_a_moving_thing_is_none()
     assert count_cuts(np.concatenate([first, second])) == 1
     for seed in range(1, 6):
         assert count_cuts(_brighter(_scene(seed))) == 0
+
+
+def test_a_cut_between_scenes_of_one_brightness_is_seen_in_colour() -> None:
+    grey = np.full((24, 48, 48), 100, np.uint8)
+    grey[:12, 10:20, 10:20], grey[12:, 30:40, 24:40] = 160, 40
+    chroma = np.full((24, 2, 16, 16), 128, np.float32)
+    chroma[12:, 0] += 6
+    assert count_cuts(grey) == 0
+    assert find_cuts(grey, chroma=chroma) == [12]
+    # A coloured light that goes on leaves edges and brightness as they are.
+    lit = np.repeat(grey[:1], 24, axis=0)
+    assert find_cuts(lit, chroma=chroma) == []

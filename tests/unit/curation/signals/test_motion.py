@@ -2,9 +2,10 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from soundstage.curation.signals import frozen_share, motion_curve, motion_peak, motion_peaks
-from soundstage.curation.signals.motion import block_means
+from soundstage.curation.signals.motion import CHROMA_GRID, block_means, colour_block_means
 from tests.unit.curation.makers import FPS, pulses
 
 
@@ -56,3 +57,24 @@ def test_peaks_lie_where_something_jumps() -> None:
     peaks = motion_peaks(motion_curve(frames), FPS)
     np.testing.assert_allclose(peaks, [0.5, 1.5], atol=1 / FPS)
     assert len(motion_peaks(motion_curve(np.full((9, 8, 8), 7, np.uint8)), FPS)) == 0
+
+
+def _coloured(chroma: dict[int, tuple[float, float]], length: int = 24) -> NDArray[np.float32]:
+    """(T, 2, 16, 16) colour of grey pictures in which a corner takes (Cb, Cr) at the given frames for three frames."""
+    picture = np.full((length, 2, CHROMA_GRID, CHROMA_GRID), 128, np.float32)
+    for first, values in chroma.items():
+        picture[first : first + 3, :, :4, :4] = np.array(values)[:, None, None]
+    return picture
+
+
+def test_a_thing_that_moves_in_colour_alone_moves() -> None:
+    grey = np.full((24, 48, 48), 100, np.uint8)
+    chroma = _coloured({4: (128, 168), 12: (108, 128)})
+    colour = colour_block_means(chroma)
+    # Twice the larger difference of the two, in the corner's 2 x 2 blocks and nowhere else.
+    expected = np.zeros((23, 8, 8))
+    expected[[3, 6], :2, :2] = 80
+    expected[[11, 14], :2, :2] = 40
+    np.testing.assert_allclose(colour, expected)
+    assert motion_peak(grey) == 0
+    assert motion_peak(grey, colour=colour) == pytest.approx(np.percentile([80, 80, 40, 40] + [0] * 19, 98) / 255)
