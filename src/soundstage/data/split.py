@@ -70,8 +70,8 @@ def _near_duplicates(
         return [], []
     if "fingerprints.parquet" not in inputs["ingest"].outputs:
         raise DataError(
-            "the ingestion wrote no fingerprints.parquet, by which near-duplicates are found; rerun `soundstage ingest`, "
-            "or set split.near_duplicates=false to go without"
+            "the ingestion wrote no fingerprints.parquet, by which near-duplicates are found; rerun "
+            "`soundstage ingest`, or set split.near_duplicates=false to go without"
         )
     path = work.workspace.output(inputs["ingest"], "fingerprints.parquet")
     prints = read_fingerprints(path, [clip["clip_id"] for clip in clips])

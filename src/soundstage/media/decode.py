@@ -29,8 +29,8 @@ class DecodedClip:
     sample_rate: int
     views: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     """what was asked for besides: (frames, height, width, 3) RGB each"""
-    chroma: NDArray[np.float32] | None = None
-    """(T, 2, n, n) mean blue and red difference (Cb, Cr) in each cell of an n x n grid, 0..255; None: not asked for"""
+    chroma: NDArray[np.uint8] | None = None
+    """(T, 2, n, n) blue and red difference (Cb, Cr) at the cells of an n x n grid, 0..255; None: not asked for"""
 
 
 @dataclass(frozen=True)
@@ -147,36 +147,30 @@ class _Pictures:
 
 
 class _Chroma:
-    """Mean colour of each cell of a grid, taken from the decoder's own planes without a conversion."""
+    """Colour at the points of a grid, taken from the decoder's own planes without a conversion."""
 
     def __init__(self, grid: int) -> None:
         self._grid = grid
-        self._cells: list[NDArray[np.float32]] = []
+        self._points: list[NDArray[np.uint8]] = []
 
     def take(self, frame: av.VideoFrame) -> None:
-        """Average the two colour planes of the next frame over cells."""
+        """Look up the two colour planes of the next frame."""
         # Normalised clips are stored like this; anything else is brought to it.
         planar = frame if frame.format.name in ("yuv420p", "yuvj420p") else frame.reformat(format="yuv420p")
-        means = np.empty((2, self._grid, self._grid), np.float32)
-        for mean, plane in zip(means, planar.planes[1:3], strict=True):
-            pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
-            rows, columns = _averages(plane.height, self._grid), _averages(plane.width, self._grid)
-            mean[:] = rows @ pixels.astype(np.float32) @ columns.T
-        self._cells.append(means)
+        for plane in planar.planes[1:3]:
+            points = _points(plane.height, plane.width, plane.line_size, self._grid)
+            self._points.append(np.frombuffer(plane, np.uint8)[points])
 
-    def stack(self) -> NDArray[np.float32]:
+    def stack(self) -> NDArray[np.uint8]:
         """All that was taken: (frames, 2, grid, grid)."""
-        return np.stack(self._cells)
+        return np.concatenate(self._points).reshape(-1, 2, self._grid, self._grid)
 
 
 @cache
-def _averages(size: int, cells: int) -> NDArray[np.float32]:
-    """(cells, size): a product with it is the mean of each of `cells` nearly equal parts, at least a pixel each."""
-    edges = np.linspace(0, size, cells + 1)
-    pixels = np.arange(size)
-    first, last = np.floor(edges[:-1, None]), np.maximum(np.ceil(edges[1:, None]), np.floor(edges[:-1, None]) + 1)
-    inside = (pixels >= first) & (pixels < last)
-    return np.asarray(inside / inside.sum(axis=1, keepdims=True), dtype=np.float32)
+def _points(height: int, width: int, line_size: int, grid: int) -> NDArray[np.int64]:
+    """Where in a plane's bytes the pixels at the centres of the cells of a `grid` x `grid` grid lie: (grid^2,)."""
+    rows, columns = (((np.arange(grid) + 0.5) * size / grid).astype(np.int64) for size in (height, width))
+    return np.asarray((rows[:, None] * line_size + columns).ravel())
 
 
 def _scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:

@@ -23,7 +23,7 @@ _NEIGHBOURS = 4
 def count_cuts(
     frames: NDArray[np.uint8],
     blocks: NDArray[np.float64] | None = None,
-    chroma: NDArray[np.float32] | None = None,
+    chroma: NDArray[np.uint8] | None = None,
 ) -> int:
     """Number of hard cuts in (T, H, W) grey frames, H and W at least 8; see `find_cuts`."""
     return len(find_cuts(frames, blocks, chroma))
@@ -32,7 +32,7 @@ def count_cuts(
 def find_cuts(
     frames: NDArray[np.uint8],
     blocks: NDArray[np.float64] | None = None,
-    chroma: NDArray[np.float32] | None = None,
+    chroma: NDArray[np.uint8] | None = None,
 ) -> list[int]:
     """Hard cuts in (T, H, W) grey frames, H and W at least 8: the index of the first frame after each, ascending.
 
@@ -68,7 +68,7 @@ def find_cuts(
     return [i + 1 for i in found]
 
 
-def _is_cut(frames: NDArray[np.uint8], chroma: NDArray[np.float32] | None, shares: NDArray[np.float64], i: int) -> bool:
+def _is_cut(frames: NDArray[np.uint8], chroma: NDArray[np.uint8] | None, shares: NDArray[np.float64], i: int) -> bool:
     contrast = _contrast(shares, i) if shares[i] >= _MIN_CHANGED_SHARE else 0.0
     if contrast < _MIN_CONTRAST or _lasting_share(frames, chroma, i) < _MIN_LASTING_SHARE:
         return False
@@ -121,7 +121,7 @@ def _around(i: int) -> Iterator[list[int]]:
             yield [before, after]
 
 
-def _lasting_share(frames: NDArray[np.uint8], chroma: NDArray[np.float32] | None, i: int) -> float:
+def _lasting_share(frames: NDArray[np.uint8], chroma: NDArray[np.uint8] | None, i: int) -> float:
     """Smallest share of blocks that differ between a frame before and a frame after pair `i`."""
     smallest = 1.0
     for both in _around(i):

@@ -65,16 +65,17 @@ def block_means(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     return _block_sums(frames) / _block_areas(*frames.shape[1:])
 
 
-def colour_block_means(chroma: NDArray[np.float32]) -> NDArray[np.float64]:
+def colour_block_means(chroma: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Change of colour between neighbouring frames in each block: (T, 2, 16, 16) to (T - 1, 8, 8), in levels.
 
     The larger of the mean absolute differences of Cb and Cr, counted twice: between colours of equal brightness they
     move half as far as brightness does between black and white, and codecs leave little noise in them.
     """
-    difference = np.abs(np.diff(chroma, axis=0))
-    count, planes, height, width = difference.shape
-    cells = difference.reshape(count, planes, _GRID, height // _GRID, _GRID, width // _GRID)
-    return np.asarray(_COLOUR_WEIGHT * cells.mean(axis=(3, 5)).max(axis=1), dtype=np.float64)
+    count, planes, height, width = chroma.shape
+    points = chroma.reshape(count * planes, height, width)
+    # Both planes follow each other frame by frame: a plane's next one is two further on.
+    sums = np.stack([_block_sums(points[plane::planes]) for plane in range(planes)])
+    return np.asarray(_COLOUR_WEIGHT * sums.max(axis=0) / _block_areas(height, width))
 
 
 def _block_areas(height: int, width: int) -> NDArray[np.float64]:

@@ -89,7 +89,7 @@ def test_two_alike_shots_are_a_cut_and_a_new_light_over_a_moving_thing_is_none()
 def test_a_cut_between_scenes_of_one_brightness_is_seen_in_colour() -> None:
     grey = np.full((24, 48, 48), 100, np.uint8)
     grey[:12, 10:20, 10:20], grey[12:, 30:40, 24:40] = 160, 40
-    chroma = np.full((24, 2, 16, 16), 128, np.float32)
+    chroma = np.full((24, 2, 16, 16), 128, np.uint8)
     chroma[12:, 0] += 6
     assert count_cuts(grey) == 0
     assert find_cuts(grey, chroma=chroma) == [12]

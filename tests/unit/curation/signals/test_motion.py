@@ -59,9 +59,9 @@ def test_peaks_lie_where_something_jumps() -> None:
     assert len(motion_peaks(motion_curve(np.full((9, 8, 8), 7, np.uint8)), FPS)) == 0
 
 
-def _coloured(chroma: dict[int, tuple[float, float]], length: int = 24) -> NDArray[np.float32]:
+def _coloured(chroma: dict[int, tuple[float, float]], length: int = 24) -> NDArray[np.uint8]:
     """(T, 2, 16, 16) colour of grey pictures in which a corner takes (Cb, Cr) at the given frames for three frames."""
-    picture = np.full((length, 2, CHROMA_GRID, CHROMA_GRID), 128, np.float32)
+    picture = np.full((length, 2, CHROMA_GRID, CHROMA_GRID), 128, np.uint8)
     for first, values in chroma.items():
         picture[first : first + 3, :, :4, :4] = np.array(values)[:, None, None]
     return picture
