@@ -122,20 +122,21 @@ class Sync:
 def judge_sync(signals: Row, config: SelectConfig) -> Sync:
     """Keep, correct or drop by what the curator says; where it says nothing, by correlation.
 
-    With a curator: a clip whose sound belongs to the picture as it is placed is left, one whose sound belongs to it at
-    one other, certain offset is corrected, any other is `unsynced`. A clip whose offset nobody can tell (periodic
-    events) is left when it fits as placed, unless `min_synchronisability` asks for more.
+    With a curator: a clip whose sound belongs to the picture at one certain offset beyond the tolerance is corrected,
+    one whose sound belongs to it as it is placed is left, any other is `unsynced`. A clip whose offset nobody can tell
+    (periodic events) is left when it fits as placed, unless `min_synchronisability` asks for more.
     """
     if signals["sync_score"] is None:
         return _judge_correlation(signals, config)
     if signals["synchronisability"] < config.min_synchronisability:
         return Sync(reason="not_synchronisable")
-    if signals["sync_score"] >= config.min_sync_score:
-        return Sync()
+    fits = signals["sync_score"] >= config.min_sync_score
+    offset_sec = signals["sync_offset_sec"]
     belongs = signals["sync_match"] >= config.min_sync_match
-    if belongs and signals["sync_confidence"] >= config.min_sync_confidence:
-        return Sync(audio_shift_sec=round(-signals["sync_offset_sec"], 3))
-    return Sync(reason="unsynced")
+    is_certain = belongs and signals["sync_confidence"] >= config.min_sync_confidence
+    if is_certain and (abs(offset_sec) > config.offset_tolerance_sec or not fits):
+        return Sync(audio_shift_sec=round(-offset_sec, 3))
+    return Sync() if fits else Sync(reason="unsynced")
 
 
 def _judge_correlation(signals: Row, config: SelectConfig) -> Sync:

@@ -205,7 +205,7 @@ def measure(clip: DecodedClip, config: ScoreConfig) -> dict[str, float | int | N
     colour = None if clip.chroma is None else signals.colour_block_means(clip.chroma)
     measured = {
         "black_share": signals.black_share(clip.frames),
-        "still_share": signals.frozen_share(curve),
+        "still_share": signals.frozen_share(curve, colour),
         "motion": float(curve.mean()) if len(curve) else 0.0,
         "motion_peak": signals.motion_peak(clip.frames, blocks, colour),
         "pan_share": signals.pan_share(clip.frames, fps),

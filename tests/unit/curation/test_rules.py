@@ -19,6 +19,8 @@ PERIODIC = IN_SYNC | {"sync_offset_sec": 0.5, "sync_confidence": 0.25, "synchron
     [
         pytest.param(IN_SYNC, {}, Sync(), id="belongs as placed"),
         pytest.param(LATE, {}, Sync(audio_shift_sec=-0.4), id="belongs at one other offset"),
+        pytest.param(LATE | {"sync_score": 0.1}, {}, Sync(audio_shift_sec=-0.4), id="fits nearly, better elsewhere"),
+        pytest.param(IN_SYNC | {"sync_offset_sec": 0.12}, {}, Sync(), id="within the tolerance"),
         pytest.param(LATE | {"sync_confidence": 0.3}, {}, Sync(reason="unsynced"), id="offset uncertain"),
         pytest.param(LATE | {"sync_match": -1.0}, {}, Sync(reason="unsynced"), id="belongs at none"),
         pytest.param(PERIODIC, {}, Sync(), id="periodic, fits as placed"),

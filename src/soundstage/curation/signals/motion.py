@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
 FROZEN_LEVEL = 0.1 / 255
+_FROZEN_COLOUR_LEVEL = 1.0
 _GRID = 8
 _STRETCH = 64
 _COLOUR_WEIGHT = 2.0
@@ -30,13 +31,20 @@ def motion_curve(frames: NDArray[np.uint8], blocks: NDArray[np.float64] | None =
     return np.asarray((means * weights).sum(axis=(1, 2)) / 255)
 
 
-def frozen_share(curve: NDArray[np.float64]) -> float:
-    """Share of frame pairs that differ by less than a tenth of a grey level on average, 0..1.
+def frozen_share(curve: NDArray[np.float64], colour: NDArray[np.float64] | None = None) -> float:
+    """Share of frame pairs that differ by less than a tenth of a grey level, and a level of colour, on average, 0..1.
 
-    `curve` is that of `motion_curve`. A clip of one frame is frozen altogether. Repeated frames of a source with a
-    lower frame rate count as frozen; film grain or a flickering lamp hides a frozen picture.
+    `curve` is that of `motion_curve`, `colour` that of `colour_block_means` (without it brightness alone counts; its
+    level is higher, since colours looked up at points carry the codec's noise). A clip of one frame is frozen
+    altogether. Repeated frames of a source with a lower frame rate count as frozen; film grain or a flickering lamp
+    hides a frozen picture.
     """
-    return float(np.mean(curve < FROZEN_LEVEL)) if len(curve) else 1.0
+    if not len(curve):
+        return 1.0
+    frozen = curve < FROZEN_LEVEL
+    if colour is not None:
+        frozen &= colour.mean(axis=(1, 2)) < _FROZEN_COLOUR_LEVEL
+    return float(np.mean(frozen))
 
 
 def motion_peak(

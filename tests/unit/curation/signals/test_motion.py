@@ -76,5 +76,7 @@ def test_a_thing_that_moves_in_colour_alone_moves() -> None:
     expected[[3, 6], :2, :2] = 80
     expected[[11, 14], :2, :2] = 40
     np.testing.assert_allclose(colour, expected)
+    assert frozen_share(motion_curve(grey)) == 1
+    assert frozen_share(motion_curve(grey), colour) == pytest.approx(19 / 23)
     assert motion_peak(grey) == 0
     assert motion_peak(grey, colour=colour) == pytest.approx(np.percentile([80, 80, 40, 40] + [0] * 19, 98) / 255)
