@@ -1,0 +1,1 @@
+"""Train the sync scorer that judges generated video."""

@@ -76,7 +76,7 @@ class IngestConfig(Config):
     max_pixels: int = Field(3840 * 2160, gt=0, description="larger frames are rejected `too_large` before decoding")
     short_side: int = Field(96, ge=16, multiple_of=2, description="normalised clips are scaled down to this short side")
     fps: int = Field(24, ge=1, le=120, description="normalised constant frame rate")
-    sample_rate: int = Field(16000, description="normalised audio rate in Hz, mono")
+    sample_rate: int = Field(16000, ge=4000, le=192_000, description="normalised audio rate in Hz, mono")
     workers: int = Field(2, ge=1, description="decoding processes")
     file_timeout_sec: float = Field(120.0, gt=0, description="a file that takes longer is rejected `timeout`")
     worker_memory_gib: float = Field(4.0, gt=0, description="address-space limit of a decoding process above its start")
