@@ -82,6 +82,7 @@ def _decode(
     pictures = _Pictures(*_scaled(video.width, video.height, short_side), pixels)
     others = {name: _Pictures(*(v.size or (video.width, video.height)), "rgb24", v.frames) for name, v in views.items()}
     colour = _Chroma(chroma_grid) if chroma_grid else None
+    takers: list[_Pictures | _Chroma] = [pictures, *others.values(), *([colour] if colour else [])]
     sound: list[NDArray[np.float32]] = []
     # What ingestion wrote is mono already: the resampler would take a third of the time of decoding it.
     is_mono: bool | None = None
@@ -89,7 +90,7 @@ def _decode(
     for packet in container.demux(video, audio):
         for frame in packet.decode():
             if isinstance(frame, av.VideoFrame):
-                for taken in (pictures, *others.values(), *([colour] if colour else [])):
+                for taken in takers:
                     taken.take(frame)
             elif isinstance(frame, av.AudioFrame):
                 if is_mono is None:
@@ -159,7 +160,7 @@ class _Chroma:
         planar = frame if frame.format.name in ("yuv420p", "yuvj420p") else frame.reformat(format="yuv420p")
         for plane in planar.planes[1:3]:
             points = _points(plane.height, plane.width, plane.line_size, self._grid)
-            self._points.append(np.frombuffer(plane, np.uint8)[points])
+            self._points.append(np.frombuffer(memoryview(plane), np.uint8)[points])
 
     def stack(self) -> NDArray[np.uint8]:
         """All that was taken: (frames, 2, grid, grid)."""
