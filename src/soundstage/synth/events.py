@@ -52,17 +52,25 @@ class Events:
 
 
 NO_EVENTS = Events(np.zeros(0), np.zeros(0))
+_TWO_EVENTS_FROM_SEC = 2.0
 
 
 def draw_events(rng: np.random.Generator, duration_sec: float) -> Events:
     """Irregular events: gaps of a fixed minimum plus an exponential part, so no period hides their offset.
 
-    They start before zero and end after `duration_sec`: a shifted sound track has sound at both ends.
+    They start before zero and end after `duration_sec`: a shifted sound track has sound at both ends. At least one of
+    them, and two from 2 s on, is over within the clip; a train with fewer is drawn again, since a file in which nothing
+    happens is silent and still whatever it is called.
     """
-    times = [-_MARGIN_SEC + rng.uniform(0.0, MIN_GAP_SEC + MEAN_EXTRA_GAP_SEC)]
-    while times[-1] < duration_sec + _MARGIN_SEC:
-        times.append(times[-1] + MIN_GAP_SEC + rng.exponential(MEAN_EXTRA_GAP_SEC))
-    return Events(np.array(times), rng.uniform(0.7, 1.0, len(times)))
+    wanted = 2 if duration_sec >= _TWO_EVENTS_FROM_SEC else 1
+    while True:
+        times = [-_MARGIN_SEC + rng.uniform(0.0, MIN_GAP_SEC + MEAN_EXTRA_GAP_SEC)]
+        while times[-1] < duration_sec + _MARGIN_SEC:
+            times.append(times[-1] + MIN_GAP_SEC + rng.exponential(MEAN_EXTRA_GAP_SEC))
+        events = Events(np.array(times), rng.uniform(0.7, 1.0, len(times)))
+        shown = (events.times_sec >= 0) & (events.times_sec + RELEASE_SEC <= duration_sec)
+        if np.count_nonzero(shown) >= wanted:
+            return events
 
 
 def draw_periodic_events(rng: np.random.Generator, duration_sec: float) -> Events:

@@ -19,6 +19,14 @@ from soundstage.synth.events import (
 )
 
 
+@pytest.mark.parametrize(("duration_sec", "wanted"), [(4.0, 2), (2.0, 2), (1.0, 1)])
+def test_something_happens_within_every_clip(duration_sec: float, wanted: int) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        times = draw_events(rng, duration_sec).times_sec
+        assert np.count_nonzero((times >= 0) & (times + RELEASE_SEC <= duration_sec)) >= wanted
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_events_cover_the_clip_and_its_surroundings_without_touching(seed: int) -> None:
     events = draw_events(np.random.default_rng(seed), 4.0)

@@ -18,6 +18,8 @@ _MAX_LIKENESS = 0.75
 # Pictures more alike than that are a cut only when nothing else moves.
 _MAX_LIKENESS_AT_REST, _MIN_CONTRAST_AT_REST, _MIN_LASTING_AT_REST = 0.95, 0.6, 0.95
 _NEIGHBOURS = 4
+# A thing that comes and goes stays away for up to a quarter of a second at 24 frames a second.
+_LASTING_REACH = 6
 
 
 def count_cuts(
@@ -41,7 +43,7 @@ def find_cuts(
       jumps or flashes changes only its own blocks;
     - that share is 0.3 above the second largest of the eight neighbouring pairs: a whip pan or a shaken camera changes
       everything several times in a row (the second, because a blended cut is spread over two pairs);
-    - from every frame up to four before to every frame up to four after, half of the blocks changed: a flash, or a
+    - from every frame up to six before to every frame up to six after, half of the blocks changed: a flash, or a
       large thing that comes and goes, returns. Blocks, because a thing that moves beside the cut may change its own
       blocks more than the cut changes all;
     - the edges of the two pictures have a cosine of at most 0.5 (0.3 over a blended picture): light that goes on or
@@ -114,17 +116,17 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float((a * b).sum() / norm) if norm > 0 else 0.0
 
 
-def _around(i: int) -> Iterator[list[int]]:
-    """The index of every frame before pair `i`, within reach, with that of every one after it."""
-    for before in range(i + 1 - _NEIGHBOURS, i + 1):
-        for after in range(i + 1, i + 1 + _NEIGHBOURS):
+def _around(i: int, count: int) -> Iterator[list[int]]:
+    """The index of every frame up to six before pair `i` with that of every one up to six after it."""
+    for before in range(max(0, i + 1 - _LASTING_REACH), i + 1):
+        for after in range(i + 1, min(count, i + 1 + _LASTING_REACH)):
             yield [before, after]
 
 
 def _lasting_share(frames: NDArray[np.uint8], chroma: NDArray[np.uint8] | None, i: int) -> float:
     """Smallest share of blocks that differ between a frame before and a frame after pair `i`."""
     smallest = 1.0
-    for both in _around(i):
+    for both in _around(i, len(frames)):
         means = block_means(frames[both])
         if chroma is not None:
             means = np.maximum(means, colour_block_means(chroma[both]))
@@ -135,5 +137,5 @@ def _lasting_share(frames: NDArray[np.uint8], chroma: NDArray[np.uint8] | None, 
 def _lasting(frames: NDArray[np.uint8], i: int) -> float:
     """Smallest difference between a frame before and a frame after pair `i`, as a share of the pair's own."""
     own = float(np.abs(frames[i].astype(np.int16) - frames[i + 1]).mean())
-    smallest = min(float(np.abs(frames[a].astype(np.int16) - frames[b]).mean()) for a, b in _around(i))
+    smallest = min(float(np.abs(frames[a].astype(np.int16) - frames[b]).mean()) for a, b in _around(i, len(frames)))
     return smallest / max(own, 1e-9)
