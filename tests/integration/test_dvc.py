@@ -38,8 +38,8 @@ def test_manifests_equal_those_of_the_kfp_run(demo: Demo, repository: Path):
 def test_repro_again_asks_only_what_dvc_cannot_see(repository: Path):
     output = _command(repository, BIN / "dvc", "repro", "evaluate")
     asked = {line.removeprefix("== ") for line in output.splitlines() if line.startswith("== ")}
-    assert asked == {"ingest", "review"}
-    assert output.count("unchanged: made by an earlier run") == 2
+    assert asked == {"ingest", "curator", "judge", "review"}
+    assert output.count("unchanged: made by an earlier run") == 4
 
 
 def test_parameter_reruns_what_reads_it(repository: Path):
@@ -49,7 +49,7 @@ def test_parameter_reruns_what_reads_it(repository: Path):
     output = _command(repository, BIN / "dvc", "repro", "select")
     config.write_text(before)
     asked = {line.removeprefix("== ") for line in output.splitlines() if line.startswith("== ")}
-    assert asked == {"ingest", "review", "select"}
+    assert asked == {"ingest", "curator", "review", "select"}
 
 
 def test_version_is_pushed_and_fetched_back(repository: Path):
