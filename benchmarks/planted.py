@@ -135,7 +135,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workspace", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="one small world")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[501, 502, 503], help="of the worlds measured")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[601, 602, 603], help="of the worlds measured")
     parser.add_argument("--clips", type=int, default=400, help="clean files of a world")
     parser.add_argument("--each", type=int, default=40, help="files of every planted kind in a world")
     parser.add_argument("--sync-each", type=int, default=80, help="the same for shifted and swapped ones")

@@ -14,6 +14,8 @@ _MIN_CHANGED_SHARE = 0.6
 _MIN_CONTRAST = 0.3
 _MIN_LASTING_SHARE = 0.5
 _MAX_EDGE_LIKENESS, _MAX_EDGE_LIKENESS_OVER_BLEND = 0.5, 0.3
+# Where every block changes at once, for good, and nothing else moves, two shots framed alike may share more.
+_MAX_EDGE_LIKENESS_AT_REST, _MIN_SHARE_AT_REST = 0.7, 0.95
 _MAX_LIKENESS = 0.75
 # Pictures more alike than that are a cut only when nothing else moves.
 _MAX_LIKENESS_AT_REST, _MIN_CONTRAST_AT_REST, _MIN_LASTING_AT_REST = 0.95, 0.6, 0.95
@@ -46,8 +48,8 @@ def find_cuts(
     - from every frame up to six before to every frame up to six after, half of the blocks changed: a flash, or a
       large thing that comes and goes, returns. Blocks, because a thing that moves beside the cut may change its own
       blocks more than the cut changes all;
-    - the edges of the two pictures have a cosine of at most 0.5 (0.3 over a blended picture): light that goes on or
-      off leaves them where they are;
+    - the edges of the two pictures have a cosine of at most 0.5 (0.3 over a blended picture; 0.7 where all blocks
+      change and nothing else moves): light that goes on or off leaves them where they are;
     - the two pictures have a correlation of at most 0.75: a camera that jolts shows the same scene. Up to 0.95 (two
       shots of one kind of thing) is enough when nothing else moves: the share is 0.6 above the others, and no
       difference between before and after is smaller than 0.95 of the pair's own.
@@ -74,14 +76,10 @@ def _is_cut(frames: NDArray[np.uint8], chroma: NDArray[np.uint8] | None, shares:
     contrast = _contrast(shares, i) if shares[i] >= _MIN_CHANGED_SHARE else 0.0
     if contrast < _MIN_CONTRAST or _lasting_share(frames, chroma, i) < _MIN_LASTING_SHARE:
         return False
-    if not _has_new_edges(frames, i):
+    at_rest = contrast >= _MIN_CONTRAST_AT_REST and _lasting(frames, i) >= _MIN_LASTING_AT_REST
+    if not _has_new_edges(frames, i, at_rest and shares[i] >= _MIN_SHARE_AT_REST):
         return False
-    likeness = _likeness(frames[i], frames[i + 1])
-    return likeness <= _MAX_LIKENESS or (
-        likeness <= _MAX_LIKENESS_AT_REST
-        and contrast >= _MIN_CONTRAST_AT_REST
-        and _lasting(frames, i) >= _MIN_LASTING_AT_REST
-    )
+    return _likeness(frames[i], frames[i + 1]) <= (_MAX_LIKENESS_AT_REST if at_rest else _MAX_LIKENESS)
 
 
 def _contrast(shares: NDArray[np.float64], i: int) -> float:
@@ -94,8 +92,9 @@ def _likeness(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
     return _cosine(before - before.mean(), after - after.mean())
 
 
-def _has_new_edges(frames: NDArray[np.uint8], i: int) -> bool:
-    if _edge_likeness(frames[i], frames[i + 1]) <= _MAX_EDGE_LIKENESS:
+def _has_new_edges(frames: NDArray[np.uint8], i: int, at_rest: bool) -> bool:
+    limit = _MAX_EDGE_LIKENESS_AT_REST if at_rest else _MAX_EDGE_LIKENESS
+    if _edge_likeness(frames[i], frames[i + 1]) <= limit:
         return True
     # A picture blended from two shots has the edges of both; those beside it share few.
     over = min(_edge_likeness(frames[i], frames[i + 2]), _edge_likeness(frames[i - 1], frames[i + 1]))
