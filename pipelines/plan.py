@@ -18,6 +18,8 @@ OUTSIDE = {
     "review": "review_ledger",
     "curator": "curator_saved",
     "judge": "judge_saved",
+    "encode": "encode_checkpoint",
+    "backbone": "backbone_checkpoint",
 }
 """Parameter of the pipeline that holds the digest of what a stage reads beside records."""
 

@@ -9,6 +9,7 @@ from components.base import soundstage_component
 def backbone(
     config: str,
     code_version: str,
+    inputs_digest: str,
     shards: dsl.Input[dsl.Artifact],
     record: dsl.Output[dsl.Artifact],
 ) -> None:
@@ -16,4 +17,4 @@ def backbone(
     from soundstage.front import run_component
 
     inputs = {"shards": shards.path}
-    record.metadata.update(run_component("backbone", config, code_version, inputs, record.path))
+    record.metadata.update(run_component("backbone", config, code_version, inputs, record.path, inputs_digest))

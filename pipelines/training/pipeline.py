@@ -77,16 +77,24 @@ def _curate(stages: dict[str, Stage], outside: dict[str, Any]) -> Curated:
     verdicts = _made(reviewed.after(signals_gate))
     selection = _made(select(clips=clips, signals=signals, review=verdicts, **parameters("select")))
     selection_gate = validate_selection(clips=clips, selection=selection, review=verdicts, **contract)
-    shards = _made(encode(clips=clips, selection=selection, **parameters("encode")).after(selection_gate))
+    encoded = encode(
+        inputs_digest=outside["encode"],
+        clips=clips,
+        selection=selection,
+        curator=_made(scorers["curator"]),
+        **parameters("encode"),
+    )
+    shards = _made(encoded.after(selection_gate))
     shards_gate = validate_shards(selection=selection, shards=shards, **contract)
     return Curated(ingested, clips, selection, shards, _made(scorers["judge"]), shards_gate)
 
 
-def _train(stages: dict[str, Stage], data: Curated) -> None:
+def _train(stages: dict[str, Stage], data: Curated, checkpoint: Any) -> None:
     def parameters(name: str) -> dict[str, Any]:
         return stages[name].arguments()
 
-    frozen = _made(backbone(shards=data.shards, **parameters("backbone")).after(data.gate))
+    named = backbone(inputs_digest=checkpoint, shards=data.shards, **parameters("backbone"))
+    frozen = _made(named.after(data.gate))
     first = _made(pretrain(shards=data.shards, backbone=frozen, **parameters("pretrain")))
     second = _made(finetune(shards=data.shards, backbone=frozen, pretrain=first, **parameters("finetune")))
     models = {"backbone": frozen, "pretrain": first, "finetune": second}
@@ -124,8 +132,10 @@ def training(
     select_code: str,
     encode_config: str,
     encode_code: str,
+    encode_checkpoint: str,
     backbone_config: str,
     backbone_code: str,
+    backbone_checkpoint: str,
     pretrain_config: str,
     pretrain_code: str,
     finetune_config: str,
@@ -157,5 +167,11 @@ def training(
         "register": Stage(register_config, register_code),
         "promote": Stage(promote_config, promote_code),
     }
-    outside = {"ingest": ingest_listing, "curator": curator_saved, "judge": judge_saved, "review": review_ledger}
-    _train(learning, _curate(curation, outside))
+    outside = {
+        "ingest": ingest_listing,
+        "curator": curator_saved,
+        "judge": judge_saved,
+        "review": review_ledger,
+        "encode": encode_checkpoint,
+    }
+    _train(learning, _curate(curation, outside), backbone_checkpoint)

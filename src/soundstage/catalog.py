@@ -48,6 +48,7 @@ def _stage(name: str, function: str, **options: object) -> tuple[str, Stage]:
 
 
 _CLIPS = {"clips": "split"}
+_CHECKPOINT = "soundstage.models.backbones.load:pretrained_digest"
 _SAVED_SCORER = "soundstage.curation.scorer.reference:pretrained_digest"
 
 STAGES: dict[str, Stage] = dict(
@@ -74,14 +75,19 @@ STAGES: dict[str, Stage] = dict(
             inputs=_CLIPS | {"selection": "select", "review": "review"},
             slice_name="validate",
         ),
-        _stage("encode", "data.encode:run", inputs=_CLIPS | {"selection": "select"}),
+        _stage(
+            "encode",
+            "data.encode:run",
+            inputs=_CLIPS | {"selection": "select", "curator": "curator"},
+            external=_CHECKPOINT,
+        ),
         _stage(
             "validate-shards",
             "data.validate:shards",
             inputs={"selection": "select", "shards": "encode"},
             slice_name="validate",
         ),
-        _stage("backbone", "training.stages:train_backbone", inputs={"shards": "encode"}),
+        _stage("backbone", "training.stages:train_backbone", inputs={"shards": "encode"}, external=_CHECKPOINT),
         _stage("pretrain", "training.stages:pretrain", inputs={"shards": "encode", "backbone": "backbone"}),
         _stage(
             "finetune",

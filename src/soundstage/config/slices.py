@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import Config
 from .tree import (
+    AdapterConfig,
     ContractsConfig,
     EncodeConfig,
     EvaluateConfig,
@@ -78,7 +79,7 @@ class SelectSlice(Config):
 
 
 class EncodeSlice(Config):
-    """Read by `encode`."""
+    """Read by `encode`; the model without its adapter, which nothing encoded depends on."""
 
     encode: EncodeConfig
     window: WindowConfig
@@ -121,6 +122,10 @@ class PromoteSlice(Config):
     trial: bool
 
 
+def _without_adapter(model: ModelConfig) -> ModelConfig:
+    return model.model_copy(update={"adapter": AdapterConfig()})
+
+
 def stage_slice(stage: str, config: SoundstageConfig) -> Config:
     """The slice of `config` that the stage named `stage` reads.
 
@@ -141,8 +146,9 @@ def stage_slice(stage: str, config: SoundstageConfig) -> Config:
         "score": ScoreSlice(score=config.score),
         "review": ReviewSlice(review=config.review, select=config.select, window=config.window),
         "select": SelectSlice(select=config.select, window=config.window),
-        "encode": EncodeSlice(encode=config.encode, window=config.window, model=config.model),
-        "backbone": TrainSlice(train=config.backbone, **train_parts),
+        "encode": EncodeSlice(encode=config.encode, window=config.window, model=_without_adapter(config.model)),
+        # Adapters come later: another one must not train the stand-in anew.
+        "backbone": TrainSlice(train=config.backbone, **train_parts | {"model": _without_adapter(config.model)}),
         "pretrain": TrainSlice(train=config.pretrain, **train_parts),
         "finetune": TrainSlice(train=config.finetune, **train_parts),
         "evaluate": EvaluateSlice(**model_parts),

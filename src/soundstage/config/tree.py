@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, model_validator
 
+from .audio import AudioConfig
 from .base import Config
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -287,7 +288,8 @@ class WindowConfig(Config):
 
     num_frames: int = Field(12, ge=2, description="video frames of a window")
     fps: int = Field(6, ge=1, description="frames a second of a window")
-    size: int = Field(32, ge=16, multiple_of=8, description="width and height in pixels")
+    size: int = Field(32, ge=16, multiple_of=8, description="height in pixels")
+    width: int | None = Field(None, ge=16, multiple_of=8, description="width in pixels; None: as the height")
     audio_margin_sec: float = Field(0.5, ge=0, description="audio kept before and after the window")
 
     @property
@@ -295,14 +297,10 @@ class WindowConfig(Config):
         """Length of a window in seconds."""
         return Fraction(self.num_frames, self.fps)
 
-
-class AudioFeatureConfig(Config):
-    """Log-mel spectrogram and onset strength: the features that need no weights."""
-
-    sample_rate: int = Field(16000, description="Hz")
-    hop_length: int = Field(160, ge=16, description="audio samples between two feature frames")
-    n_fft: int = Field(512, ge=64, description="audio samples of an analysis window")
-    num_mel_bins: int = Field(32, ge=8, description="mel bands")
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.size, self.width or self.size
 
 
 class AdapterConfig(Config):
@@ -310,11 +308,15 @@ class AdapterConfig(Config):
 
     inner_dim: int = Field(8, ge=1, description="width of queries, keys and values, all heads together")
     heads: int = Field(1, ge=1, description="attention heads; divides inner_dim")
-    audio_dim: int = Field(24, ge=1, description="width to which all features are projected together")
+    audio_dim: int = Field(24, ge=1, description="width to which the features of every encoder are projected")
     window_sec: MaybeInfinite = Field(
-        0.25, ge=0, description="audio seen on either side of a latent frame; inf sees all"
+        0.25, ge=0, description="audio seen on either side of a latent frame's own slice; 0 is the slice, inf sees all"
     )
-    every: int = Field(1, ge=1, description="adapters after every n-th block")
+    placement: Literal["all", "first_half", "second_half"] = Field("all", description="blocks that may carry adapters")
+    every: int = Field(1, ge=1, description="adapters after every n-th of these blocks")
+    low_rank: int = Field(
+        0, ge=0, description="rank of an update of self-attention in every block (LoRA), within the budget; 0 is none"
+    )
     max_share: Share = Field(0.019, description="trainable parameters over those of the frozen transformer, at most")
 
     @model_validator(mode="after")
@@ -327,11 +329,14 @@ class AdapterConfig(Config):
 class BackboneConfig(Config):
     """A frozen video transformer: a saved one by path or hub id, or the shape of a stand-in to train first."""
 
-    family: Literal["wan"] = "wan"
+    family: Literal["wan", "ltx", "cogvideox"] = "wan"
     pretrained: str | None = Field(None, description="path or hub id of a diffusers model; None trains the stand-in")
+    revision: str | None = Field(None, description="commit or tag on the hub; None takes the newest")
+    dtype: Literal["fp32", "bf16"] = Field("fp32", description="frozen weights in memory; the stand-in keeps fp32")
     prediction: Literal["velocity", "clean_residual"] = Field(
         "velocity",
-        description="what the network puts out; `clean_residual` (stand-in only): clean latents minus the first frame",
+        description="what the stand-in puts out; `clean_residual`: clean latents minus the first frame. A pretrained "
+        "one predicts what its scheduler says",
     )
     num_layers: int = Field(4, ge=1, description="blocks of the stand-in")
     num_attention_heads: int = Field(4, ge=1, description="heads of the stand-in")
@@ -340,12 +345,21 @@ class BackboneConfig(Config):
     patch_size: int = Field(4, ge=1, description="spatial patch of the stand-in in latent pixels")
     text_dim: int = Field(32, ge=8, description="width of the stand-in's text encoder")
 
+    @model_validator(mode="after")
+    def _stand_in_is_wan(self) -> BackboneConfig:
+        if self.pretrained is None and self.family != "wan":
+            raise ValueError(
+                f"family={self.family} has no stand-in to train; name a checkpoint with model.backbone.pretrained, or "
+                "leave family=wan"
+            )
+        return self
+
 
 class ModelConfig(Config):
     """Backbone, audio features and adapter together."""
 
     backbone: BackboneConfig = BackboneConfig()
-    audio: AudioFeatureConfig = AudioFeatureConfig()
+    audio: AudioConfig = AudioConfig()
     adapter: AdapterConfig = AdapterConfig()
 
 
@@ -376,6 +390,9 @@ class TrainConfig(Config):
     text_dropout: Share = Field(0.1, description="samples whose caption is replaced by the null caption")
     sigma_shift: float = Field(1.0, gt=0, description="above 1 favours high noise levels in training")
     motion_weight: float = Field(0.0, ge=0, description="extra loss weight on moving pixels; 0 is the plain objective")
+    weighting: Literal["none", "loss", "sampling"] = Field(
+        "loss", description="what selection's weights do: nothing, scale a sample's loss, or say how often it is seen"
+    )
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
     validate_every: int = Field(100, ge=1, description="optimizer steps between held-out losses")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")

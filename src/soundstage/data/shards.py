@@ -1,8 +1,9 @@
 """WebDataset shards: tar files a plain `webdataset` reader understands, and an index for reading any sample at once.
 
-A sample is three members: `KEY.latents.npy` (float16, (C, F, h, w)), `KEY.audio.npy` (float16, (T, D)) and `KEY.json`,
-which carries the SHA-256 of the two arrays' files: a tar has checksums of its headers only.
-Text embeddings stand once per caption in `text.safetensors`.
+A sample is some members: `KEY.latents.npy` (float16, (C, F, h, w)), for each audio encoder `KEY.audio.NAME.npy`
+(float16, (T, D)), and `KEY.json`, which carries the SHA-256 of the arrays' files: a tar has checksums of its headers.
+Text embeddings and their masks stand once per caption in `text.safetensors`. Where each encoder's features lie in time
+stands in `index.json`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,8 @@ class EncodedSample:
 
     key: str
     latents: NDArray[np.float16]
-    audio: NDArray[np.float16]
+    audio: Mapping[str, NDArray[np.float16]]
+    """by name of the encoder"""
     about: dict[str, Any]
 
 
@@ -51,16 +53,19 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> None:
         webdataset.TarWriter(stream, mtime=0.0, user="", group="") as writer,
     ):
         for sample in samples:
-            latents, audio = npy_bytes(sample.latents), npy_bytes(sample.audio)
-            about = sample.about | {"sha256": hashlib.sha256(latents + audio).hexdigest()}
-            writer.write(
-                {
-                    "__key__": sample.key,
-                    "latents.npy": latents,
-                    "audio.npy": audio,
-                    "json": json.dumps(about, sort_keys=True).encode(),
-                }
-            )
+            arrays = {"latents.npy": sample.latents}
+            arrays |= {f"audio.{name}.npy": sample.audio[name] for name in sorted(sample.audio)}
+            files = {name: npy_bytes(array) for name, array in arrays.items()}
+            about = sample.about | {"sha256": _sha256(files)}
+            writer.write({"__key__": sample.key, **files, "json": json.dumps(about, sort_keys=True).encode()})
+
+
+def _sha256(files: Mapping[str, bytes]) -> str:
+    """Hash of a sample's arrays, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        digest.update(name.encode() + b"\0" + files[name])
+    return digest.hexdigest()
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -82,10 +87,10 @@ def locate_samples(path: Path) -> dict[str, tuple[int, int]]:
     return spans
 
 
-def write_text(path: Path, embeddings: torch.Tensor) -> None:
-    """Write embeddings (N, L, D) of distinct captions; `index.json` holds the captions in this order."""
+def write_text(path: Path, embeddings: torch.Tensor, mask: torch.Tensor) -> None:
+    """Write embeddings (N, L, D) of distinct captions and their masks (N, L); `index.json` holds the captions."""
     with atomic_path(path) as temporary:
-        save_file({"embeddings": embeddings.contiguous()}, temporary)
+        save_file({"embeddings": embeddings.contiguous(), "mask": mask.contiguous()}, temporary)
 
 
 def write_index(folder: Path, shards: list[Path], samples: dict[str, int], about: dict[str, Any]) -> None:
@@ -112,7 +117,7 @@ class ShardReader:
         self.rows = sorted((row for row in rows if row["use"] in uses), key=lambda row: str(row["key"]))
         self._descriptors: dict[str, int] = {}
         self._caption_index = {caption: index for index, caption in enumerate(self.index["captions"])}
-        self._text = load_file(folder / TEXT_FILE)["embeddings"]
+        self._text = load_file(folder / TEXT_FILE)
 
     def _refuse_stale(self, fingerprints: dict[str, str]) -> None:
         made_with = self.index["fingerprints"]
@@ -133,12 +138,13 @@ class ShardReader:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def text(self, caption: str) -> torch.Tensor:
-        """Embedding (L, D) of a caption that the index holds."""
-        return self._text[self._caption_index[caption]]
+    def text(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embedding (L, D) and mask (L,) of a caption that the index holds."""
+        index = self._caption_index[caption]
+        return self._text["embeddings"][index], self._text["mask"][index]
 
-    def read(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents (C, F, h, w) and audio features (T, D) of a sample, float32.
+    def read(self, position: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Latents (C, F, h, w) and each encoder's audio features (T, D) of a sample, float32.
 
         Raises:
             DataError: the bytes there are not that sample, or not those that were written.
@@ -152,7 +158,8 @@ class ShardReader:
                 f"shard {row['shard']} at {row['offset']}: sample {row['key']} of clip {row['clip_id']} is not there "
                 f"({error}); the shard was altered: rerun `soundstage encode`"
             ) from error
-        return torch.from_numpy(latents.astype(np.float32)), torch.from_numpy(audio.astype(np.float32))
+        heard = {name: torch.from_numpy(features.astype(np.float32)) for name, features in audio.items()}
+        return torch.from_numpy(latents.astype(np.float32)), heard
 
     def _descriptor(self, shard: str) -> int:
         if shard not in self._descriptors:
@@ -166,15 +173,17 @@ class ShardReader:
         self._descriptors.clear()
 
 
-def _unpack(data: bytes, key: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _unpack(data: bytes, key: str) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """Latents and audio of the sample `key` from its tar blocks; ValueError or KeyError when they are not its own."""
     members: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
             content = archive.extractfile(member)
             if content is not None:
-                members[member.name] = content.read()
-    latents, audio = members[f"{key}.latents.npy"], members[f"{key}.audio.npy"]
-    if hashlib.sha256(latents + audio).hexdigest() != json.loads(members[f"{key}.json"])["sha256"]:
+                members[member.name.removeprefix(f"{key}.")] = content.read()
+    stated = json.loads(members.pop("json"))["sha256"]
+    if _sha256(members) != stated:
         raise ValueError("its bytes do not have the hash written beside them")
-    return np.load(io.BytesIO(latents), allow_pickle=False), np.load(io.BytesIO(audio), allow_pickle=False)
+    arrays = {name.removesuffix(".npy"): np.load(io.BytesIO(content)) for name, content in members.items()}
+    latents = arrays.pop("latents")
+    return latents, {name.removeprefix("audio."): array for name, array in arrays.items()}

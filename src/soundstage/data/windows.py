@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..config.tree import EncodeConfig, WindowConfig
 from ..media.decode import DecodedClip
-from ..media.frames import square_frames
+from ..media.frames import fitted_frames
 from ..media.sound import cut_sound, resample
 
 _GRID_TOLERANCE = 1e-6  # frames: a start on the grid stays on it in floating point
@@ -65,10 +65,10 @@ def sample_key(clip: dict[str, Any], audio_shift_sec: float, start_us: int, flip
 
 
 def window_frames(clip: DecodedClip, start_sec: float, window: WindowConfig) -> NDArray[np.uint8]:
-    """The window's pictures (num_frames, size, size, 3): the clip's frames nearest to the window's instants."""
+    """The window's pictures (num_frames, height, width, 3): the clip's frames nearest to the window's instants."""
     times = start_sec + np.arange(window.num_frames) / window.fps
     indices = np.clip(np.round(times * float(clip.fps)).astype(int), 0, len(clip.frames) - 1)
-    return square_frames(clip.frames[indices], window.size)
+    return fitted_frames(clip.frames[indices], *window.frame_size)
 
 
 def window_sound(

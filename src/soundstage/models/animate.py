@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from ..config.tree import ModelConfig, WindowConfig
 from ..errors import ConfigError
-from ..media.frames import square_frames
+from ..media.frames import fitted_frames
 from ..media.sound import cut_sound, resample
-from .audio.mel import LogMelOnset
+from .adapter import AudioContext
+from .audio.base import AudioEncoder
+from .audio.load import encode_sound, load_audio_encoders
 from .backbones.base import Backbone
 from .backbones.load import load_backbone
-from .bundle import load_adapter
+from .bundle import ENCODERS_FOLDER, load_adapter
 from .conditioned import AudioConditionedTransformer
 from .sampling import Guidance, sample_latents
 from .windows import audio_windows, frame_spans
@@ -33,6 +35,7 @@ class Animator:
     model: AudioConditionedTransformer
     config: ModelConfig
     window: WindowConfig
+    encoders: dict[str, AudioEncoder]
 
     @staticmethod
     def load(backbone: Path, adapter: Path | None, window: WindowConfig | None = None) -> Animator:
@@ -45,11 +48,16 @@ class Animator:
         if adapter is None:
             if window is None:
                 raise ConfigError(f"backbone {backbone} without an adapter says nothing of a window; give one")
-            model = AudioConditionedTransformer(loaded.transformer, loaded.blocks, None)
-            return Animator(loaded, model.eval(), ModelConfig(), window)
-        adapters, config, trained_window = load_adapter(adapter, loaded)
-        model = AudioConditionedTransformer(loaded.transformer, loaded.blocks, adapters)
-        return Animator(loaded, model.eval(), config, window or trained_window)
+            return Animator(loaded, AudioConditionedTransformer(loaded, None).eval(), ModelConfig(), window, {})
+        return Animator.over(loaded, adapter, window)
+
+    @staticmethod
+    def over(backbone: Backbone, adapter: Path, window: WindowConfig | None = None) -> Animator:
+        """With the adapter in a folder, over a backbone that is loaded already."""
+        adapters, config, trained_window = load_adapter(adapter, backbone)
+        model = AudioConditionedTransformer(backbone, adapters).eval()
+        encoders = load_audio_encoders(config.audio, adapter / ENCODERS_FOLDER)
+        return Animator(backbone, model, config, window or trained_window, encoders)
 
     @property
     def fps(self) -> int:
@@ -66,8 +74,9 @@ class Animator:
         seed: int = 0,
         num_inference_steps: int | None = None,
         audio_guidance_scale: float | None = None,
+        text_guidance_scale: float | None = None,
     ) -> NDArray[np.uint8]:
-        """One video (T, size, size, 3) from `image` (H, W, 3) and `waveform` (samples,), whose start meets frame 0."""
+        """One video (T, height, width, 3) from `image` (H, W, 3) and `waveform` (samples,); its start meets frame 0."""
         sound = self.window_sound(waveform, sample_rate, 0.0)
         return self.animate_batch(
             image[None],
@@ -75,11 +84,11 @@ class Animator:
             [caption],
             seeds=[seed],
             num_inference_steps=num_inference_steps or DEFAULT_STEPS,
-            guidance=Guidance(audio=1.0 if audio_guidance_scale is None else audio_guidance_scale),
+            guidance=guidance_of(audio_guidance_scale, text_guidance_scale),
         )[0]
 
     def window_sound(self, waveform: NDArray[np.float32], sample_rate: int, start_sec: float) -> NDArray[np.float32]:
-        """The sound a window starting at `start_sec` hears, margins included, at the features' rate."""
+        """The sound a window starting at `start_sec` hears, margins included, at the encoders' common rate."""
         margin = self.window.audio_margin_sec
         rate = self.config.audio.sample_rate
         length = float(self.window.duration_sec) + 2 * margin
@@ -96,30 +105,54 @@ class Animator:
         num_inference_steps: int,
         guidance: Guidance,
     ) -> NDArray[np.uint8]:
-        """Videos (B, T, size, size, 3) from first frames (B, H, W, 3) and `window_sound`s (B, samples).
+        """Videos (B, T, height, width, 3) from first frames (B, H, W, 3) and `window_sound`s (B, samples).
 
         `sounds` None generates without the audio layers: the frozen backbone alone.
         """
-        first = self.backbone.codec.encode(torch.from_numpy(square_frames(images, self.window.size))[:, None])
-        stride = self.backbone.codec.temporal_stride
-        num_latent_frames = (self.window.num_frames - 1) // stride + 1
-        audio = None
-        if sounds is not None and self.model.adapters is not None:
-            features = LogMelOnset(self.config.audio)(torch.from_numpy(sounds), -self.window.audio_margin_sec)
-            spans = frame_spans(num_latent_frames, self.window.fps, stride)
-            windows = audio_windows(spans, features.times_sec, self.config.adapter.window_sec)
-            audio = self.model.adapters.context(features.features, windows, torch.ones(len(sounds)))
-        text = self.backbone.text.encode(list(captions))
+        height, width = self.window.frame_size
+        latent_frames = self.backbone.check_window(self.window.num_frames, height, width)
+        device = self._device
+        first = self.backbone.codec.encode(torch.from_numpy(fitted_frames(images, height, width))[:, None])
         latents = sample_latents(
             self.model,
             self.backbone,
-            first,
-            text,
-            self.backbone.text.encode([""]),
-            audio,
-            num_latent_frames=num_latent_frames,
+            first.to(device),
+            self.backbone.text.encode(list(captions)).to(device),
+            self.backbone.text.encode([""]).to(device),
+            self._heard(sounds, latent_frames),
+            num_latent_frames=latent_frames,
+            fps=self.window.fps,
             seeds=seeds,
             num_inference_steps=num_inference_steps,
             guidance=guidance,
         )
-        return np.asarray(self.backbone.codec.decode(latents).numpy())
+        return np.asarray(self.backbone.codec.decode(latents.cpu()).numpy())
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.backbone.transformer.parameters()).device
+
+    def _heard(self, sounds: NDArray[np.float32] | None, latent_frames: int) -> AudioContext | None:
+        """The audio context of `window_sound`s (B, samples)."""
+        adapters = self.model.adapters
+        if sounds is None or adapters is None:
+            return None
+        start = -self.window.audio_margin_sec
+        features = encode_sound(self.encoders, torch.from_numpy(sounds), start)
+        spans = frame_spans(latent_frames, self.window.fps, self.backbone.codec_shape.temporal_stride)
+        windows = {
+            name: audio_windows(spans, heard.times_sec, self.config.adapter.window_sec, adapters.grids[name].hop_sec)
+            for name, heard in features.items()
+        }
+        device = self._device
+        placed = {name: heard.features.to(device) for name, heard in features.items()}
+        return adapters.context(
+            placed,
+            {name: window.to(device) for name, window in windows.items()},
+            torch.ones(len(sounds), device=device),
+        )
+
+
+def guidance_of(audio: float | None, text: float | None) -> Guidance:
+    """Scales as a user gives them; none is 1."""
+    return Guidance(audio=1.0 if audio is None else audio, text=1.0 if text is None else text)

@@ -1,8 +1,16 @@
-"""The adapter on disk: weights, what they were made for, and a card; loads onto its own backbone only."""
+"""The adapter on disk: weights, what they were made for, and a card; loads onto its own backbone only.
+
+adapter.safetensors     every new parameter
+adapter.json            backbone, budget, encoders and where their features lie, window, model configuration
+encoders/NAME/          audio encoders that have no public name: the curator's tower
+README.md               the card
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +20,70 @@ from ..config import parse
 from ..config.tree import ModelConfig, WindowConfig
 from ..errors import ConfigError
 from ..stages.files import atomic_path, write_json, write_text
-from .audio.mel import LogMelOnset
+from .audio.base import FeatureGrid
+from .audio.load import bundle_encoders
 from .backbones.base import Backbone
 from .conditioned import AudioAdapters, check_budget, parameter_count
 
-WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "adapter.safetensors", "adapter.json", "README.md"
+WEIGHTS_FILE, CONFIG_FILE, CARD_FILE, ENCODERS_FOLDER = "adapter.safetensors", "adapter.json", "README.md", "encoders"
 
 
-def new_adapters(backbone: Backbone, model: ModelConfig) -> AudioAdapters:
-    """Untrained adapters for `backbone`.
+def new_adapters(backbone: Backbone, grids: Mapping[str, FeatureGrid], model: ModelConfig) -> AudioAdapters:
+    """Untrained adapters for `backbone` and the features that lie on `grids`.
 
     Raises:
         ConfigError: they exceed the budget of trainable parameters.
     """
-    feature_dim = LogMelOnset(model.audio).dim
-    adapters = AudioAdapters(backbone.hidden_dim, len(backbone.blocks), feature_dim, model.adapter)
+    adapters = AudioAdapters(backbone, grids, model.adapter)
     check_budget(adapters, backbone.transformer, model.adapter.max_share)
     return adapters
 
 
+def breakdown(adapters: AudioAdapters) -> dict[str, int]:
+    """Trainable parameters by what they are for."""
+    parts = {"projector": adapters.projector, "attentions": adapters.attentions, "low_rank": adapters.updates}
+    return {name: parameter_count(module) for name, module in parts.items()}
+
+
 def save_adapter(
-    folder: Path, adapters: AudioAdapters, backbone: Backbone, model: ModelConfig, window: WindowConfig, stage: str
+    folder: Path,
+    adapters: AudioAdapters,
+    backbone: Backbone,
+    model: ModelConfig,
+    window: WindowConfig,
+    stage: str,
+    encoders: Path | None = None,
 ) -> None:
-    """Write `adapter.safetensors`, `adapter.json` and the card."""
+    """Write weights, configuration, card, and the encoders without a public name, which lie in `encoders`."""
     folder.mkdir(parents=True, exist_ok=True)
     share = check_budget(adapters, backbone.transformer, model.adapter.max_share)
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in adapters.state_dict().items()}, temporary)
+    bundle_encoders(model.audio, encoders, folder / ENCODERS_FOLDER)
     about: dict[str, Any] = {
         "stage": stage,
         "family": backbone.family,
         "backbone_fingerprint": backbone.fingerprint,
+        "backbone": backbone.describe(),
         "stand_in": backbone.stand_in,
         "prediction": backbone.prediction,
         "trainable_parameters": parameter_count(adapters),
+        "breakdown": breakdown(adapters),
         "backbone_parameters": parameter_count(backbone.transformer),
         "trainable_share": share,
+        "grids": {name: asdict(grid) for name, grid in adapters.grids.items()},
+        "licences": licences(backbone, model),
         "model": model.model_dump(mode="json"),
         "window": window.model_dump(mode="json"),
     }
     write_json(folder / CONFIG_FILE, about)
     write_text(folder / CARD_FILE, _card(about))
+
+
+def licences(backbone: Backbone, model: ModelConfig) -> dict[str, str]:
+    """Licence of every set of weights that the model needs beside the adapter's own."""
+    stated = {f"audio.{name}": getattr(encoder, "licence", None) for name, encoder in model.audio.encoders.items()}
+    return {"backbone": backbone.licence} | {name: licence for name, licence in stated.items() if licence is not None}
 
 
 def load_adapter(folder: Path, backbone: Backbone) -> tuple[AudioAdapters, ModelConfig, WindowConfig]:
@@ -69,7 +100,8 @@ def load_adapter(folder: Path, backbone: Backbone) -> tuple[AudioAdapters, Model
         )
     model = parse(ModelConfig, about["model"], origin=str(folder / CONFIG_FILE))
     window = parse(WindowConfig, about["window"], origin=str(folder / CONFIG_FILE))
-    adapters = new_adapters(backbone, model)
+    grids = {name: FeatureGrid(**grid) for name, grid in about["grids"].items()}
+    adapters = new_adapters(backbone, grids, model)
     adapters.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return adapters, model, window
 
@@ -87,21 +119,31 @@ def describe_adapter(folder: Path) -> dict[str, Any]:
 
 
 def _card(about: dict[str, Any]) -> str:
-    backbone = "a small stand-in backbone, itself trained on the pipeline's own video" if about["stand_in"] else "a"
-    preconditioned = (
-        "\nThe stand-in is preconditioned: it predicts the clean clip as a residual on the first frame, "
-        "not a velocity as the pretrained video generators do.\n"
-        if about["prediction"] == "clean_residual"
-        else ""
-    )
+    stated = about["backbone"]
+    name = f"`{stated['origin']}`"
+    if about["stand_in"]:
+        name = "a small stand-in backbone, itself trained on the pipeline's own video"
     window = about["window"]
-    return (
+    parts = ", ".join(f"{part} {count}" for part, count in about["breakdown"].items() if count)
+    terms = "; ".join(f"{what}: {licence}" for what, licence in about["licences"].items())
+    text = (
         "# Audio adapter\n\n"
-        f"Windowed audio cross-attention for {backbone} ({about['family']} family, fingerprint "
-        f"`{about['backbone_fingerprint'][:16]}`). {about['trainable_parameters']} trainable parameters, "
-        f"{about['trainable_share']:.2%} of the backbone's {about['backbone_parameters']}.\n"
-        f"{preconditioned}\n"
+        f"Windowed audio cross-attention for {name} ({about['family']} family, fingerprint "
+        f"`{about['backbone_fingerprint'][:16]}`). {about['trainable_parameters']} trainable parameters ({parts}), "
+        f"{about['trainable_share']:.2%} of the backbone's {about['backbone_parameters']}.\n\n"
+        f"Hears: {', '.join(about['grids'])}. Licences of the weights it needs: {terms}.\n\n"
         f"Input: a first frame, a caption, a sound. Output: {window['num_frames']} frames of "
-        f"{window['size']}x{window['size']} at {window['fps']} a second. Last trained by stage `{about['stage']}`.\n\n"
-        "Limits: it was trained on what its lineage names and promises nothing elsewhere.\n"
+        f"{window['size']}x{window['width'] or window['size']} (height x width) at {window['fps']} a second. Last trained "
+        f"by stage `{about['stage']}`.\n"
     )
+    if about["prediction"] == "clean_residual":
+        text += (
+            "\nThe stand-in is preconditioned: it predicts the clean clip as a residual on the first frame, not a "
+            "velocity as the pretrained video generators do.\n"
+        )
+    if not stated["first_frame_native"]:
+        text += (
+            "\n**Experimental:** this backbone was not trained to be given its first frame; it is given as a clean "
+            "first latent, and whether that is learned must be measured.\n"
+        )
+    return text + "\nLimits: it was trained on what its lineage names and promises nothing elsewhere.\n"

@@ -6,40 +6,51 @@ from dataclasses import dataclass
 
 import torch
 
+_TOLERANCE_SEC = 1e-6
+
 
 @dataclass(frozen=True)
 class AudioWindows:
     """For each of F latent frames, the indices of the audio features in its window.
 
     index: (F, W) int64; padded with 0. visible: (F, W) bool, False on padding. relative_sec: (F, W) float32, feature
-    time minus the frame's centre, 0 on padding.
+    time minus the middle of the frame's span, 0 on padding.
     """
 
     index: torch.Tensor
     visible: torch.Tensor
     relative_sec: torch.Tensor
 
+    def to(self, device: torch.device) -> AudioWindows:
+        """The same on `device`."""
+        return AudioWindows(self.index.to(device), self.visible.to(device), self.relative_sec.to(device))
+
 
 def frame_spans(num_latent_frames: int, fps: float, temporal_stride: int = 1) -> torch.Tensor:
-    """The span of time each latent frame covers, (F, 2) in seconds.
+    """The slice of time each latent frame stands for, (F, 2) in seconds.
 
     A causal video VAE of stride s maps frame 0 to latent 0 and frames s*(i-1)+1 .. s*i to latent i
-    (Wan 2.1 report, section on Wan-VAE); at stride 1 a latent is its frame. A span reaches from its first to its last
-    frame's instant.
+    (Wan 2.1 report, section on Wan-VAE); at stride 1 a latent is its frame. A frame stands for half a frame period on
+    either side of its instant, so the slices of neighbouring latents meet and none overlap.
     """
-    last = torch.arange(num_latent_frames, dtype=torch.float32) * temporal_stride
+    last = torch.arange(num_latent_frames, dtype=torch.float64) * temporal_stride
     first = torch.where(last > 0, last - (temporal_stride - 1), last)
-    return torch.stack([first, last], dim=1) / fps
+    return (torch.stack([first - 0.5, last + 0.5], dim=1) / fps).float()
 
 
-def audio_windows(spans_sec: torch.Tensor, times_sec: torch.Tensor, window_sec: float) -> AudioWindows:
-    """Features within `window_sec` of each span (F, 2); 0 sees the span alone, infinity sees all of `times_sec` (T,).
+def audio_windows(
+    spans_sec: torch.Tensor, times_sec: torch.Tensor, window_sec: float, hop_sec: float = 0.0
+) -> AudioWindows:
+    """Features that touch the span (F, 2) or the `window_sec` on either side of it; 0 is the span, infinity is all.
+
+    times_sec: (T,). A feature stands for half of `hop_sec` on either side of its time, so that a coarse encoder has
+    something to say in every window it covers.
 
     Raises:
         ValueError: no feature lies in some frame's window; the frame and the features' range are named.
     """
-    tolerance = 1e-6
-    low, high = spans_sec[:, :1] - window_sec - tolerance, spans_sec[:, 1:] + window_sec + tolerance
+    reach = window_sec + hop_sec / 2 + _TOLERANCE_SEC
+    low, high = spans_sec[:, :1] - reach, spans_sec[:, 1:] + reach
     inside = (times_sec[None] >= low) & (times_sec[None] <= high)
     counts = inside.sum(dim=1)
     if int(counts.min()) == 0:

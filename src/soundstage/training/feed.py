@@ -15,6 +15,7 @@ import torch
 from ..config.tree import TrainConfig
 from ..data.shards import NULL_CAPTION, ShardReader
 from ..errors import ConfigError
+from ..models.backbones.base import TextEmbedding
 
 T = TypeVar("T")
 _TAG_NOISE, _TAG_ORDER = 1, 2
@@ -24,13 +25,13 @@ _TAG_NOISE, _TAG_ORDER = 1, 2
 class Batch:
     """What one forward pass sees; B samples.
 
-    latents, noise: (B, C, F, h, w). audio: (B, T, D). text: (B, L, D'). sigma: (B,) in 0..1. audio_keep: (B,) 0 or 1.
-    weight: (B,) by which selection lets each sample count; None is 1 for all.
+    latents, noise: (B, C, F, h, w). audio: by encoder, (B, T, D). sigma: (B,) in 0..1. audio_keep: (B,) 0 or 1.
+    weight: (B,) by which each sample counts; None is 1 for all.
     """
 
     latents: torch.Tensor
-    audio: torch.Tensor
-    text: torch.Tensor
+    audio: dict[str, torch.Tensor]
+    text: TextEmbedding
     noise: torch.Tensor
     sigma: torch.Tensor
     audio_keep: torch.Tensor
@@ -41,7 +42,7 @@ class Batch:
         """The same batch on `device`."""
         return Batch(
             self.latents.to(device),
-            self.audio.to(device),
+            {name: heard.to(device) for name, heard in self.audio.items()},
             self.text.to(device),
             self.noise.to(device),
             self.sigma.to(device),
@@ -55,7 +56,8 @@ class Feed:
     """Batches of one rank.
 
     Position p of the endless stream is sample `permutation(seed, p // N)[p % N]`: every epoch visits every sample once,
-    and no sample is dropped because batches do not divide the epoch.
+    and no sample is dropped because batches do not divide the epoch. With `weighting: sampling`, an epoch visits
+    samples in proportion to the weights that selection gave their clips.
 
     Raises:
         ConfigError: the global batch does not divide into ranks and micro batches.
@@ -65,6 +67,7 @@ class Feed:
         self._reader, self._config, self._rank = reader, config, rank
         self._per_rank = config.global_batch // world_size
         self._micro = min(config.micro_batch, self._per_rank)
+        self._weights = tuple(float(row["weight"]) for row in reader.rows)
         if config.global_batch % world_size or self._per_rank % self._micro:
             raise ConfigError(
                 f"global_batch={config.global_batch} does not divide into {world_size} rank(s) and micro batches of "
@@ -89,11 +92,14 @@ class Feed:
     def sample_at(self, position: int) -> int:
         """Index of the sample at a position of the endless stream."""
         count = len(self._reader)
+        if self._config.weighting == "sampling":
+            return int(weighted_order(self._config.seed, position // count, self._weights)[position % count])
         return int(permutation(self._config.seed, position // count, count)[position % count])
 
     def batch(self, positions: range) -> Batch:
         """The samples at `positions`; noise, level and dropout depend on seed and position alone."""
         latents, audio, text, noise, sigma, keep, clip_ids, weights = [], [], [], [], [], [], [], []
+        counted = self._config.weighting == "loss"
         for position in positions:
             index = self.sample_at(position)
             row = self._reader.rows[index]
@@ -107,11 +113,11 @@ class Feed:
             latents.append(clean)
             audio.append(heard)
             clip_ids.append(row["clip_id"])
-            weights.append(row["weight"])
+            weights.append(row["weight"] if counted else 1.0)
         return Batch(
             torch.stack(latents),
-            torch.stack(audio),
-            torch.stack(text),
+            {name: torch.stack([heard[name] for heard in audio]) for name in audio[0]},
+            TextEmbedding(*(torch.stack(part) for part in zip(*text, strict=True))),
             torch.stack(noise),
             torch.tensor(sigma, dtype=torch.float32),
             torch.tensor(keep, dtype=torch.float32),
@@ -129,6 +135,19 @@ def shifted_level(uniform: float, shift: float) -> float:
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The order of an epoch."""
     return np.random.default_rng([seed, _TAG_ORDER, epoch]).permutation(count)
+
+
+@lru_cache(maxsize=4)
+def weighted_order(seed: int, epoch: int, weights: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The order of an epoch in which sample i comes about N w_i / sum(w) times: the whole part always, the rest by lot.
+
+    Systematic resampling: one random offset, then equal steps along the running sum of weights (Kitagawa, "Monte Carlo
+    Filter and Smoother", 1996).
+    """
+    rng = np.random.default_rng([seed, _TAG_ORDER, epoch])
+    share = np.cumsum(np.asarray(weights)) / np.sum(weights)
+    places = (np.arange(len(weights)) + rng.random()) / len(weights)
+    return rng.permutation(np.minimum(np.searchsorted(share, places, side="right"), len(weights) - 1))
 
 
 def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:

@@ -12,16 +12,14 @@ from ..models.conditioned import AudioConditionedTransformer
 from ..models.windows import AudioWindows, audio_windows, frame_spans
 from .feed import Batch
 
-NUM_TRAIN_TIMESTEPS = 1000
-
 
 class DenoisingObjective(nn.Module):
     """Mean squared error of the prediction at random noise levels.
 
-    `noisy = (1 - sigma) clean + sigma noise`; the target is the backbone's (velocity: Lipman et al., "Flow Matching for
-    Generative Modeling", 2023; clean residual: clean latents minus the first). With `motion_weight` w, an element
-    counts 1 + w * |clean change to the frame before| / mean change, divided by 1 + w. A sample counts by the
-    weight that selection gave its clip; these have the mean 1 over all pretraining clips.
+    Noise, target and timestep are the backbone's own (`models.noising`). With `motion_weight` w, an element counts
+    1 + w * |clean change to the frame before| / mean change, divided by 1 + w. A sample counts by the weight that
+    selection gave its clip; these have the mean 1 over all pretraining clips. Latent frames that the network is given
+    clean do not count.
     """
 
     def __init__(
@@ -35,21 +33,17 @@ class DenoisingObjective(nn.Module):
         super().__init__()
         self.model = model
         self._backbone, self._config, self._window, self._train = backbone, config, window, train
-        self._windows: AudioWindows | None = None
+        self._windows: dict[str, AudioWindows] = {}
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss, a scalar."""
-        clean, sigma = batch.latents, batch.sigma[:, None, None, None, None]
-        first = clean[:, :, :1]
-        noisy = (1.0 - sigma) * clean + sigma * batch.noise
-        output = self.model(
-            self._backbone.model_input(noisy, first),
-            batch.sigma * NUM_TRAIN_TIMESTEPS,
-            batch.text,
-            self._audio(batch),
-        )
-        error = (output.float() - self._backbone.target(clean, batch.noise, first)).square()
-        weighted = error * self._motion_weights(clean)
+        clean, sigma = batch.latents, batch.sigma
+        first, noising = clean[:, :, :1], self._backbone.noising
+        noisy = noising.noisy(clean, batch.noise, sigma)
+        output = self.model(noisy, first, noising.timestep(sigma), batch.text, self._window.fps, self._audio(batch))
+        learned = self._backbone.learned
+        error = (learned(output) - learned(noising.target(clean, batch.noise, sigma, first))).square()
+        weighted = error * learned(self._motion_weights(clean))
         if batch.weight is not None:
             weighted = weighted * batch.weight[:, None, None, None, None]
         loss: torch.Tensor = weighted.mean()
@@ -59,19 +53,19 @@ class DenoisingObjective(nn.Module):
         adapters = self.model.adapters
         if adapters is None:
             return None
-        if self._windows is None:
-            hop = self._config.audio.hop_length / self._config.audio.sample_rate
-            times = torch.arange(batch.audio.shape[1], dtype=torch.float32) * hop - self._window.audio_margin_sec
-            stride = self._backbone.codec.temporal_stride
+        if not self._windows:
+            stride = self._backbone.codec_shape.temporal_stride
             spans = frame_spans(batch.latents.shape[2], self._window.fps, stride)
-            device = batch.audio.device
-            self._windows = audio_windows(spans.to(device), times.to(device), self._config.adapter.window_sec)
+            for name, grid in adapters.grids.items():
+                times = grid.times_sec(batch.audio[name].shape[1], -self._window.audio_margin_sec)
+                window = audio_windows(spans, times, self._config.adapter.window_sec, grid.hop_sec)
+                self._windows[name] = window.to(batch.latents.device)
         return adapters.context(batch.audio, self._windows, batch.audio_keep)
 
     def _motion_weights(self, clean: torch.Tensor) -> torch.Tensor:
         weight = self._train.motion_weight
         if weight == 0:
-            return torch.ones((), dtype=clean.dtype)
+            return torch.ones((1, 1, clean.shape[2], 1, 1), dtype=clean.dtype, device=clean.device)
         change = torch.diff(clean, dim=2, prepend=clean[:, :, :1]).abs()
         mean = change.mean(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-6)
         return (1.0 + weight * change / mean) / (1.0 + weight)

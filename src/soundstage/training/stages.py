@@ -9,16 +9,22 @@ from typing import Literal
 
 from ..config.slices import TrainSlice
 from ..data.shards import INDEX_FILE
-from ..models.backbones.load import refuse_pretrained
+from ..models.backbones.load import reference_pretrained
 from ..models.bundle import CARD_FILE, describe_adapter
+from ..models.conditioned import parameter_count
 from ..stages import Inputs, Outcome, Work
 from .follow import run_job
 from .job import TrainingJob
 
 
 def train_backbone(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Train the stand-in backbone on video alone."""
-    refuse_pretrained(config.model.backbone)
+    """Name the configured checkpoint, or train the stand-in backbone on video alone."""
+    if config.model.backbone.pretrained is not None:
+        made = reference_pretrained(config.model.backbone, work.out / "backbone")
+        (work.out / "curves.json").write_text('{"train": [], "validation": []}\n')
+        parameters = {"backbone_parameters": float(parameter_count(made.transformer))}
+        note = f"pretrained: {made.origin}, {made.licence}, fingerprint {made.fingerprint[:16]}"
+        return Outcome(counts={"steps": 0}, metrics=parameters, notes={"backbone": note})
     return _train("backbone", config, inputs, work, use="pretrain", initial=None)
 
 

@@ -12,10 +12,11 @@ import torch
 
 from ..data.shards import ShardReader
 from ..errors import TrainingError
+from ..models.audio.base import FeatureGrid
 from ..models.backbones.base import Backbone
 from ..models.backbones.load import encoder_fingerprints, load_backbone, new_backbone
-from ..models.backbones.wan import save_stand_in
-from ..models.bundle import load_adapter, new_adapters, save_adapter
+from ..models.backbones.stand_in import StandIn, save_stand_in
+from ..models.bundle import ENCODERS_FOLDER, load_adapter, new_adapters, save_adapter
 from ..models.conditioned import AudioConditionedTransformer
 from ..stages.files import write_json
 from .engine import Engine, learning_rate
@@ -30,10 +31,10 @@ def train(job: TrainingJob) -> None:
     """Run a job in this process, one of the job's ranks; rank 0 writes metrics and, at the end, the outputs."""
     config = job.config.train
     torch.manual_seed(config.seed)
-    backbone, model = _build(job)
-    objective = DenoisingObjective(backbone, model, job.config.model, job.config.window, config)
-    fingerprints = encoder_fingerprints(job.config.model)
+    fingerprints = encoder_fingerprints(job.config.model.backbone, job.config.model.audio)
     reader = ShardReader(job.shards, fingerprints, {job.use})
+    backbone, model = _build(job, reader)
+    objective = DenoisingObjective(backbone, model, job.config.model, job.config.window, config)
     held_out = ShardReader(job.shards, fingerprints, {"validation"})
     ranks = job.config.launcher.ranks
     engine = Engine(objective, config, Feed(reader, config, 0, ranks).accumulation)
@@ -47,18 +48,19 @@ def train(job: TrainingJob) -> None:
         engine.close()
 
 
-def _build(job: TrainingJob) -> tuple[Backbone, AudioConditionedTransformer]:
+def _build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioConditionedTransformer]:
     """The model with exactly the job's parameters trainable."""
     config = job.config
     if job.backbone is None:
-        backbone = new_backbone(config.model.backbone, config.train.seed)
-        return backbone, AudioConditionedTransformer(backbone.transformer, backbone.blocks, None)
+        stand_in = new_backbone(config.model.backbone, config.train.seed)
+        return stand_in, AudioConditionedTransformer(stand_in, None)
     backbone = load_backbone(job.backbone)
     if job.initial_adapter is None:
-        adapters = new_adapters(backbone, config.model)
+        grids = {name: FeatureGrid(**grid) for name, grid in reader.index["grids"].items()}
+        adapters = new_adapters(backbone, grids, config.model)
     else:
         adapters, _, _ = load_adapter(job.initial_adapter, backbone)
-    return backbone, AudioConditionedTransformer(backbone.transformer, backbone.blocks, adapters)
+    return backbone, AudioConditionedTransformer(backbone, adapters)
 
 
 def _validation(reader: ShardReader, job: TrainingJob) -> list[Batch]:
@@ -163,9 +165,11 @@ def read_metrics(path: Any) -> list[dict[str, float]]:
 def _save(job: TrainingJob, backbone: Backbone, model: AudioConditionedTransformer) -> None:
     """Write weights and curves; curves hold losses only, so that equal runs give equal bytes."""
     if model.adapters is None:
+        assert isinstance(backbone, StandIn)
         save_stand_in(backbone, job.out / "backbone")
     else:
-        save_adapter(job.out / "adapter", model.adapters, backbone, job.config.model, job.config.window, job.stage)
+        parts = (model.adapters, backbone, job.config.model, job.config.window, job.stage)
+        save_adapter(job.out / "adapter", *parts, encoders=job.shards / ENCODERS_FOLDER)
     lines = read_metrics(job.metrics)
     write_json(
         job.out / CURVES_FILE,

@@ -3,60 +3,133 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ...config.tree import BackboneConfig, ModelConfig
+from ...config import parse
+from ...config.audio import AudioConfig
+from ...config.tree import BackboneConfig
 from ...errors import ConfigError
-from .base import Backbone, Codec, TextEncoder, weights_fingerprint
+from ...stages.files import sha256_text, write_json
+from .base import (
+    DESCRIPTION_FILE,
+    Backbone,
+    Codec,
+    CodecShape,
+    TextEmbedding,
+    TextEncoder,
+    read_description,
+    weights_fingerprint,
+)
 from .codecs import PixelCodec
-from .wan import StandInText, create_stand_in, load_stand_in
+from .cogvideox import CogVideoXBackbone
+from .ltx import LtxBackbone
+from .pretrained import codec_shape, known_release, load_codec, load_pretrained, load_text, locate, part_hash
+from .stand_in import StandIn, create_stand_in, load_stand_in, stand_in_text
+from .wan import WanBackbone
+
+FAMILIES: dict[str, type[Backbone]] = {kind.family: kind for kind in (WanBackbone, LtxBackbone, CogVideoXBackbone)}
 
 
-def refuse_pretrained(config: BackboneConfig) -> None:
-    """Raise for what this version cannot load yet.
-
-    Raises:
-        ConfigError: `pretrained` is set.
-    """
-    if config.pretrained is not None:
-        raise ConfigError(
-            f"model.backbone.pretrained={config.pretrained!r}: this version trains over its own stand-in only; "
-            "unset it (loading of pretrained Wan, LTX-Video and CogVideoX checkpoints is planned)"
-        )
-
-
-def load_backbone(folder: Path) -> Backbone:
-    """A saved backbone, frozen and in evaluation mode."""
-    backbone = load_stand_in(folder)
+def pretrained_backbone(config: BackboneConfig) -> Backbone:
+    """The configured checkpoint, frozen and in evaluation mode."""
+    assert config.pretrained is not None
+    release = known_release(FAMILIES, config.pretrained)
+    backbone = load_pretrained(FAMILIES[config.family], config, release.licence if release else "unknown")
     backbone.transformer.requires_grad_(False).eval()
     return backbone
 
 
-def new_backbone(config: BackboneConfig, seed: int) -> Backbone:
+def load_backbone(folder: Path) -> Backbone:
+    """The backbone that the stage `backbone` left in `folder`, frozen and in evaluation mode.
+
+    Raises:
+        ConfigError: it is not there, or not the one that was described.
+    """
+    description = read_description(folder)
+    if "config" not in description:
+        stand_in = load_stand_in(folder)
+        stand_in.transformer.requires_grad_(False).eval()
+        return stand_in
+    config = parse(BackboneConfig, description["config"], origin=str(folder / DESCRIPTION_FILE))
+    backbone = pretrained_backbone(config)
+    if backbone.fingerprint != description["fingerprint"]:
+        raise ConfigError(
+            f"{config.pretrained} has fingerprint {backbone.fingerprint[:16]}, {folder / DESCRIPTION_FILE} was written "
+            f"for {description['fingerprint'][:16]}; restore that checkpoint, or rerun `soundstage train backbone`"
+        )
+    return backbone
+
+
+def reference_pretrained(config: BackboneConfig, folder: Path) -> Backbone:
+    """Write `backbone.json` that names the configured checkpoint instead of copying it; returns it loaded."""
+    backbone = pretrained_backbone(config)
+    write_json(folder / DESCRIPTION_FILE, backbone.describe() | {"config": config.model_dump(mode="json")})
+    return backbone
+
+
+def new_backbone(config: BackboneConfig, seed: int) -> StandIn:
     """An untrained stand-in."""
-    refuse_pretrained(config)
     return create_stand_in(config, seed)
 
 
-def encoders(config: ModelConfig) -> tuple[Codec, TextEncoder]:
+def encoders(config: BackboneConfig) -> tuple[Codec, TextEncoder]:
     """What the encode stage needs of a backbone: its codec and its text encoder, without the transformer."""
-    refuse_pretrained(config.backbone)
-    return PixelCodec(), StandInText.create(config.backbone.text_dim)
+    if config.pretrained is None:
+        return PixelCodec(), stand_in_text(config.text_dim)
+    kind = FAMILIES[config.family]
+    return load_codec(kind, config), load_text(kind, config)
 
 
-def encoder_fingerprints(config: ModelConfig) -> dict[str, str]:
-    """Identity of every encoder, weights and settings: a shard index carries it, a reader compares it."""
-    refuse_pretrained(config.backbone)
-    text = StandInText.create(config.backbone.text_dim).encoder_module
-    return {
-        "codec": "pixels",
-        "text": weights_fingerprint(text, {"class": type(text).__name__, "text_dim": config.backbone.text_dim}),
-        "audio": "log-mel+onset:" + config.audio.canonical_json(),
-    }
+def encoder_fingerprints(config: BackboneConfig, audio: AudioConfig) -> dict[str, str]:
+    """Identity of every encoder as declared: a shard index carries it, a reader compares it.
+
+    Of pretrained ones that is name, revision and settings, so that a training process need not have them at hand; what
+    their files hold stands beside it in the index, written by the encode stage.
+    """
+    return {**_backbone_fingerprints(config), "audio": audio.canonical_json()}
+
+
+def _backbone_fingerprints(config: BackboneConfig) -> dict[str, str]:
+    if config.pretrained is None:
+        text = stand_in_text(config.text_dim).encoder_module
+        settings = {"class": type(text).__name__, "text_dim": config.text_dim}
+        return {"codec": "pixels", "text": weights_fingerprint(text, settings)}
+    name = f"{config.family}:{config.pretrained}@{config.revision or 'newest'}"
+    return {"codec": f"{name}:vae", "text": f"{name}:text_encoder:{config.dtype}"}
+
+
+def encoder_hashes(config: BackboneConfig) -> dict[str, str]:
+    """SHA-256 of a checkpoint's encoders; empty for the stand-in, whose fingerprints say it all."""
+    if config.pretrained is None:
+        return {}
+    folder = locate(config.pretrained, config.revision, ("vae", "text_encoder", "tokenizer"))
+    return {part: part_hash(folder, part) for part in ("vae", "text_encoder", "tokenizer")}
+
+
+def window_shape(config: BackboneConfig) -> CodecShape:
+    """Shape of the configured codec, from its configuration alone."""
+    if config.pretrained is None:
+        return CodecShape(PixelCodec.channels, PixelCodec.temporal_stride, PixelCodec.spatial_stride)
+    return codec_shape(FAMILIES[config.family], config)
+
+
+def pretrained_digest(config: Any, workspace: object) -> str:  # noqa: ARG001 -- the catalogue's signature
+    """What lies at the configured checkpoint, for the cache key of stages that read it: empty for the stand-in.
+
+    A folder is told by the size and time of its files: its content is hashed when it is used. A hub id is told by its
+    name and revision, which the stage's configuration holds already.
+    """
+    backbone: BackboneConfig = config.model.backbone
+    if backbone.pretrained is None or not (folder := Path(backbone.pretrained).expanduser()).is_dir():
+        return ""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    told = [f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files]
+    return sha256_text("\n".join(told))
 
 
 @torch.no_grad()
-def encode_captions(text: TextEncoder, captions: list[str]) -> torch.Tensor:
-    """Embeddings (N, L, text_dim) of captions, one at a time so that padding and batch cannot change a bit."""
-    return torch.cat([text.encode([caption]) for caption in captions])
+def encode_captions(text: TextEncoder, captions: list[str]) -> TextEmbedding:
+    """Embeddings of captions, one at a time so that padding and batch cannot change a bit."""
+    return TextEmbedding.cat([text.encode([caption]) for caption in captions])

@@ -1,155 +1,177 @@
-"""The Wan family: diffusers' `WanTransformer3DModel`, here as the small stand-in that the demonstration trains first.
+"""The Wan family: diffusers' `WanTransformer3DModel`.
 
-Token layout: a latent (F, H, W) in patches of (1, p, p), flattened frame by frame, so block outputs are
-(B, F * (H/p) * (W/p), C). The first frame is given as extra input channels beside the noisy latents on every frame,
-as Wan's image-to-video checkpoints do with their first latent.
+Token layout: latents (F, h, w) in patches of (1, p, p), flattened frame by frame, so blocks put out
+(B, F * (h/p) * (w/p), C). The codec is causal with stride 4: latent 0 is frame 0, latent i frames 4i-3 .. 4i. It
+predicts velocity (flow matching).
+
+First frame: the 5B model of Wan 2.2 was trained to be given a clean first latent whose tokens have timestep 0. The
+text-only models of Wan 2.1 are given it in the same way, which they were not trained for: experimental, and the low-rank
+update that adapts them counts in the budget.
 """
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 
-from ...config.tree import BackboneConfig
 from ...errors import ConfigError
-from ...stages.files import write_json
-from .base import DESCRIPTION_FILE, Backbone, read_description, weights_fingerprint
-from .codecs import PixelCodec
+from .base import Backbone, CodecShape, FirstFrameWay, Release, TextEmbedding, Transformer
+from .codecs import VaeCodec
+from .text import T5Text
 
-_TEXT_SEED = 1234
-_MAX_CAPTION_BYTES = 48
-_SCHEDULER: dict[str, Any] = {"num_train_timesteps": 1000, "shift": 1.0}
+NUM_TEXT_TOKENS = 512
+_CODEC_21, _CODEC_22 = CodecShape(16, 4, 8), CodecShape(48, 4, 16)
+_SCHEDULER = {
+    "_class_name": "UniPCMultistepScheduler",
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+    "num_train_timesteps": 1000,
+}
 
 
-class StandInText:
-    """A frozen, randomly initialised UMT5 encoder over bytes: distinct captions get distinct embeddings, no more.
+def _release(
+    name: str, revision: str, size: tuple[int, int], fps: int, frames: int, codec: CodecShape, **sizes: Any
+) -> Release:
+    shift = 5.0 if codec is _CODEC_22 else 3.0
+    return Release(
+        hub_id=f"Wan-AI/{name}-Diffusers",
+        revision=revision,
+        licence="Apache-2.0",
+        native_fps=fps,
+        native_frames=frames,
+        native_size=size,
+        transformer={"attention_head_dim": 128, "text_dim": 4096, **sizes},
+        codec=codec,
+        text=f"UMT5-XXL, width 4096, {NUM_TEXT_TOKENS} tokens",
+        scheduler=_SCHEDULER | {"flow_shift": shift},
+    )
 
-    It is of the class that Wan uses and is never trained; it understands nothing.
-    """
 
-    def __init__(self, encoder: nn.Module, tokenizer: Any) -> None:
-        self.encoder_module = encoder
-        self.tokenizer = tokenizer
+class WanBackbone(Backbone):
+    """Wan 2.1 text-to-video and Wan 2.2 text-and-image-to-video."""
+
+    family = "wan"
+    transformer_class = "WanTransformer3DModel"
+    codec_class = "AutoencoderKLWan"
+    releases: ClassVar[dict[str, Release]] = {
+        "wan2.1-t2v-1.3b": _release(
+            "Wan2.1-T2V-1.3B",
+            "0fad780a534b6463e45facd96134c9f345acfa5b",
+            (480, 832),
+            16,
+            81,
+            _CODEC_21,
+            num_attention_heads=12,
+            num_layers=30,
+            ffn_dim=8960,
+        ),
+        "wan2.1-t2v-14b": _release(
+            "Wan2.1-T2V-14B",
+            "38ec498cb3208fb688890f8cc7e94ede2cbd7f68",
+            (480, 832),
+            16,
+            81,
+            _CODEC_21,
+            num_attention_heads=40,
+            num_layers=40,
+            ffn_dim=13824,
+        ),
+        "wan2.2-ti2v-5b": _release(
+            "Wan2.2-TI2V-5B",
+            "b8fff7315c768468a5333511427288870b2e9635",
+            (704, 1280),
+            24,
+            121,
+            _CODEC_22,
+            num_attention_heads=24,
+            num_layers=30,
+            ffn_dim=14336,
+            in_channels=48,
+            out_channels=48,
+        ),
+    }
 
     @staticmethod
-    def create(text_dim: int) -> StandInText:
-        """The encoder of this width; equal for everyone, whatever the state of the global random generator."""
-        from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
-
-        config = UMT5Config(
-            vocab_size=384, d_model=text_dim, d_kv=text_dim // 2, d_ff=text_dim * 2, num_layers=2, num_heads=2
+    def read_codec_shape(config: dict[str, Any]) -> CodecShape:
+        """Shape of an `AutoencoderKLWan` from its configuration."""
+        return CodecShape(
+            config.get("z_dim", 16), config.get("scale_factor_temporal", 4), config.get("scale_factor_spatial", 8)
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_TEXT_SEED)
-            encoder = UMT5EncoderModel(config).eval().requires_grad_(False)
-        return StandInText(encoder, ByT5Tokenizer())
 
-    @torch.no_grad()
-    def encode(self, captions: list[str]) -> torch.Tensor:
-        """Captions to (B, 48, text_dim); positions after the caption's end are zero, as Wan's pipeline leaves them."""
-        tokens = self.tokenizer(
-            captions, padding="max_length", truncation=True, max_length=_MAX_CAPTION_BYTES, return_tensors="pt"
+    @staticmethod
+    def make_codec(vae: Any, shape: CodecShape) -> VaeCodec:
+        """The codec around a loaded autoencoder."""
+        mean, std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
+        return VaeCodec(vae, (shape.channels, shape.temporal_stride, shape.spatial_stride), mean, 1.0 / std)
+
+    @staticmethod
+    def make_text(encoder: Any, tokenizer: Any) -> T5Text:
+        """The text encoder as `WanPipeline` runs it."""
+        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, masked=True, cleaned=True)
+
+    def check(self) -> None:
+        """Refuse members of the family that need inputs we do not give.
+
+        Raises:
+            ConfigError: an image-to-video checkpoint of Wan 2.1.
+        """
+        config: Any = self.transformer.config
+        if not self.stand_in and (config.in_channels != self.codec_shape.channels or config.image_dim):
+            raise ConfigError(
+                f"{self.origin}: its transformer takes {config.in_channels} channels over a codec of "
+                f"{self.codec_shape.channels}, as Wan's image-to-video checkpoints with a CLIP picture do; supported "
+                f"are {', '.join(release.hub_id for release in self.releases.values())}"
+            )
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """See `Backbone`."""
+        transformer: Any = self.transformer
+        return cast(nn.ModuleList, transformer.blocks)
+
+    @property
+    def hidden_dim(self) -> int:
+        """See `Backbone`."""
+        config: Any = self.transformer.config
+        return int(config.num_attention_heads * config.attention_head_dim)
+
+    @property
+    def spatial_patch(self) -> int:
+        """See `Backbone`."""
+        config: Any = self.transformer.config
+        return int(config.patch_size[1])
+
+    @property
+    def first_frame(self) -> FirstFrameWay:
+        """See `Backbone`."""
+        return "clean_latent"
+
+    @property
+    def first_frame_native(self) -> bool:
+        """Wan 2.2's codec of 48 channels comes with the model that was trained on clean first latents."""
+        return self.codec_shape.channels == _CODEC_22.channels
+
+    def attention_projections(self, block: nn.Module) -> dict[str, nn.Linear]:
+        """See `Backbone`."""
+        attention: Any = block.attn1
+        return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
+
+    def predict(
+        self,
+        transformer: Transformer,
+        noisy: torch.Tensor,
+        first: torch.Tensor,
+        timestep: torch.Tensor,
+        text: TextEmbedding,
+        fps: float,  # noqa: ARG002 -- Wan knows frames, not seconds
+    ) -> torch.Tensor:
+        """See `Backbone`."""
+        _, _, frames, height, width = noisy.shape
+        tokens = (height // self.spatial_patch) * (width // self.spatial_patch)
+        return transformer(
+            hidden_states=self.with_first(noisy, first),
+            timestep=self.token_timesteps(timestep, tokens, frames),
+            encoder_hidden_states=text.embeddings,
         )
-        hidden: torch.Tensor = self.encoder_module(tokens.input_ids, attention_mask=tokens.attention_mask)[0]
-        return hidden * tokens.attention_mask[..., None].to(hidden.dtype)
-
-
-def create_stand_in(config: BackboneConfig, seed: int) -> Backbone:
-    """An untrained stand-in of the configured shape."""
-    from diffusers import WanTransformer3DModel
-
-    codec = PixelCodec()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        transformer = WanTransformer3DModel(
-            patch_size=(1, config.patch_size, config.patch_size),
-            num_attention_heads=config.num_attention_heads,
-            attention_head_dim=config.attention_head_dim,
-            in_channels=2 * codec.channels,
-            out_channels=codec.channels,
-            text_dim=config.text_dim,
-            freq_dim=64,
-            ffn_dim=config.ffn_dim,
-            num_layers=config.num_layers,
-            cross_attn_norm=True,
-            rope_max_seq_len=64,
-        )
-    return _assemble(transformer, StandInText.create(config.text_dim), config.prediction)
-
-
-def save_stand_in(backbone: Backbone, folder: Path) -> None:
-    """Write transformer, text encoder and tokenizer in diffusers' layout, and `backbone.json` about them."""
-    assert isinstance(backbone.text, StandInText)
-    transformer: Any = backbone.transformer
-    text_encoder: Any = backbone.text.encoder_module
-    transformer.save_pretrained(folder / "transformer")
-    text_encoder.save_pretrained(folder / "text_encoder")
-    backbone.text.tokenizer.save_pretrained(folder / "tokenizer")
-    write_json(folder / "scheduler" / "scheduler_config.json", backbone.scheduler_config)
-    write_json(
-        folder / DESCRIPTION_FILE,
-        {
-            "family": "wan",
-            "stand_in": True,
-            "codec": "pixels",
-            "prediction": backbone.prediction,
-            "preconditioned": backbone.prediction == "clean_residual",
-            "fingerprint": fingerprint(backbone.transformer, backbone.prediction),
-            "licence": "Apache-2.0",
-        },
-    )
-
-
-def load_stand_in(folder: Path) -> Backbone:
-    """Load what `save_stand_in` wrote.
-
-    Raises:
-        ConfigError: not a stand-in, or weights that are not the ones described.
-    """
-    from diffusers import WanTransformer3DModel
-    from transformers import ByT5Tokenizer, UMT5EncoderModel
-
-    description = read_description(folder)
-    if description.get("codec") != "pixels":
-        raise ConfigError(
-            f"{folder} holds no stand-in backbone (backbone.json says {description or 'nothing'}); "
-            "pretrained families are not supported by this version"
-        )
-    transformer = WanTransformer3DModel.from_pretrained(folder / "transformer", local_files_only=True)
-    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True)
-    tokenizer = ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    backbone = _assemble(
-        transformer, StandInText(encoder.eval().requires_grad_(False), tokenizer), description["prediction"]
-    )
-    backbone.scheduler_config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-    if backbone.fingerprint != description["fingerprint"]:
-        raise ConfigError(
-            f"{folder}: weights have fingerprint {backbone.fingerprint[:16]}, backbone.json says "
-            f"{description['fingerprint'][:16]}; the folder was altered: rerun `soundstage train backbone`"
-        )
-    return backbone
-
-
-def fingerprint(transformer: nn.Module, prediction: str) -> str:
-    """Identity of a backbone: its weights and what its output means."""
-    return weights_fingerprint(transformer, {"family": "wan", "prediction": prediction})
-
-
-def _assemble(transformer: Any, text: StandInText, prediction: Any) -> Backbone:
-    heads, head_dim = transformer.config.num_attention_heads, transformer.config.attention_head_dim
-    return Backbone(
-        family="wan",
-        transformer=transformer,
-        blocks=transformer.blocks,
-        hidden_dim=heads * head_dim,
-        codec=PixelCodec(),
-        text=text,
-        scheduler_config=dict(_SCHEDULER),
-        prediction=prediction,
-        fingerprint=fingerprint(transformer, prediction),
-        stand_in=True,
-    )
