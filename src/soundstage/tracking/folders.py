@@ -24,7 +24,7 @@ class BackboneReference:
 
     family: str
     pretrained: str | None
-    """path or hub id; None: the trained stand-in, bundled"""
+    """path or hub id; None: the trained stand-in, whose weights are bundled"""
     fingerprint: str
 
     def save(self, path: Path) -> None:
@@ -99,14 +99,13 @@ def _backbone_of_payload(workspace: Workspace, record_file: Path) -> Path:
 
 
 def referenced_backbone(files: Path) -> Path:
-    """The backbone of a registered version: bundled beside the reference, or the pretrained one it names.
+    """The backbone folder of a registered version: the stand-in's weights, or `backbone.json` of a pretrained one.
 
     Raises:
         DataError: it is not the backbone that the version was registered with.
     """
     reference = BackboneReference.load(files / REFERENCE_FILE)
-    bundled = reference.pretrained is None
-    folder = files / BACKBONE_FOLDER if bundled else Path(str(reference.pretrained))
+    folder = files / BACKBONE_FOLDER
     check_fingerprint(folder, reference.fingerprint)
     return folder
 

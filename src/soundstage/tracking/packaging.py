@@ -5,7 +5,7 @@ serving.py                           the model's code (models from code: no pick
 code/soundstage/                     the package as it was, so that the version runs where no newer one is imported
 artifacts/adapter/
 artifacts/backbone_reference.json    family, path or hub id, fingerprint
-artifacts/backbone/                  only the trained stand-in; a pretrained backbone stays where it is
+artifacts/backbone/                  the trained stand-in; of a pretrained backbone only backbone.json, which names it
 artifacts/evaluation.json
 """
 
@@ -70,9 +70,12 @@ def save_version(target: Path, parts: ModelParts, evaluate: EvaluateConfig, mlfl
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / REFERENCE_FILE
         parts.reference.save(reference)
-        artifacts = {ADAPTER_FOLDER: parts.adapter, "backbone_reference": reference, "evaluation": parts.evaluation}
-        if parts.reference.pretrained is None:
-            artifacts[BACKBONE_FOLDER] = parts.backbone
+        artifacts = {
+            ADAPTER_FOLDER: parts.adapter,
+            BACKBONE_FOLDER: parts.backbone,
+            "backbone_reference": reference,
+            "evaluation": parts.evaluation,
+        }
         save_pyfunc(target, "serving.py", artifacts, signature(evaluate), mlflow_model)
 
 
