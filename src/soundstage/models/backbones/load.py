@@ -41,6 +41,44 @@ def pretrained_backbone(config: BackboneConfig) -> Backbone:
     return backbone
 
 
+def release_on_meta(name: str) -> Backbone:
+    """A known release at full size on torch's `meta` device: its shapes and counts, without a weight in memory.
+
+    Raises:
+        ConfigError: no release of this name.
+    """
+    import diffusers
+
+    kind = next((family for family in FAMILIES.values() if name in family.releases), None)
+    if kind is None:
+        known = sorted(release for family in FAMILIES.values() for release in family.releases)
+        raise ConfigError(f"no release {name!r} is known; known are {', '.join(known)}")
+    release = kind.releases[name]
+    scheduler = dict(release.scheduler)
+    with torch.device("meta"):
+        transformer = getattr(diffusers, kind.transformer_class)(**release.transformer)
+
+    def refuse() -> Any:
+        raise ConfigError(
+            f"{name} was opened for its shapes alone, nothing of it is loaded; to encode or decode, set "
+            f"model.backbone.pretrained={release.hub_id} or a folder that holds it"
+        )
+
+    backbone = kind(
+        transformer=transformer.requires_grad_(False).eval(),
+        codec_shape=release.codec,
+        scheduler_class=str(scheduler.pop("_class_name")),
+        scheduler_config=scheduler,
+        fingerprint="",
+        licence=release.licence,
+        origin=release.hub_id,
+        load_codec=refuse,
+        load_text=refuse,
+    )
+    backbone.check()
+    return backbone
+
+
 def load_backbone(folder: Path) -> Backbone:
     """The backbone that the stage `backbone` left in `folder`, frozen and in evaluation mode.
 
