@@ -36,6 +36,8 @@ class Animator:
     config: ModelConfig
     window: WindowConfig
     encoders: dict[str, AudioEncoder]
+    adapter_folder: Path | None = None
+    """where the adapter's files lie; None: there is no adapter"""
 
     @staticmethod
     def load(backbone: Path, adapter: Path | None, window: WindowConfig | None = None) -> Animator:
@@ -57,12 +59,17 @@ class Animator:
         adapters, config, trained_window = load_adapter(adapter, backbone)
         model = AudioConditionedTransformer(backbone, adapters).eval()
         encoders = load_audio_encoders(config.audio, adapter / ENCODERS_FOLDER)
-        return Animator(backbone, model, config, window or trained_window, encoders)
+        return Animator(backbone, model, config, window or trained_window, encoders, adapter)
 
     @property
     def fps(self) -> int:
         """Frames a second of what is generated."""
         return self.window.fps
+
+    def to(self, device: torch.device | str) -> Animator:
+        """Move the networks to `device`; audio encoders, which are small, stay where they are. Returns itself."""
+        self.model.to(device)  # the backbone's transformer is part of it
+        return self
 
     def animate(
         self,
@@ -76,7 +83,10 @@ class Animator:
         audio_guidance_scale: float | None = None,
         text_guidance_scale: float | None = None,
     ) -> NDArray[np.uint8]:
-        """One video (T, height, width, 3) from `image` (H, W, 3) and `waveform` (samples,); its start meets frame 0."""
+        """One video (T, height, width, 3) from `image` (H, W, 3) and `waveform` (samples,); its start meets frame 0.
+
+        No number of steps is `DEFAULT_STEPS`, no scale is 1, no guidance.
+        """
         sound = self.window_sound(waveform, sample_rate, 0.0)
         return self.animate_batch(
             image[None],
@@ -94,7 +104,6 @@ class Animator:
         length = float(self.window.duration_sec) + 2 * margin
         return cut_sound(resample(waveform, sample_rate, rate), rate, start_sec - margin, length)
 
-    @torch.no_grad()
     def animate_batch(
         self,
         images: NDArray[np.uint8],
@@ -109,11 +118,28 @@ class Animator:
 
         `sounds` None generates without the audio layers: the frozen backbone alone.
         """
+        latents = self.latents_batch(
+            images, sounds, captions, seeds=seeds, num_inference_steps=num_inference_steps, guidance=guidance
+        )
+        return self.decoded(latents)
+
+    @torch.no_grad()
+    def latents_batch(
+        self,
+        images: NDArray[np.uint8],
+        sounds: NDArray[np.float32] | None,
+        captions: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        num_inference_steps: int,
+        guidance: Guidance,
+    ) -> torch.Tensor:
+        """As `animate_batch`, before decoding: (B, C, F, h, w), normalised as the backbone's codec has them."""
         height, width = self.window.frame_size
         latent_frames = self.backbone.check_window(self.window.num_frames, height, width)
         device = self._device
         first = self.backbone.codec.encode(torch.from_numpy(fitted_frames(images, height, width))[:, None])
-        latents = sample_latents(
+        return sample_latents(
             self.model,
             self.backbone,
             first.to(device),
@@ -126,6 +152,9 @@ class Animator:
             num_inference_steps=num_inference_steps,
             guidance=guidance,
         )
+
+    def decoded(self, latents: torch.Tensor) -> NDArray[np.uint8]:
+        """Videos (B, T, height, width, 3) of latents (B, C, F, h, w)."""
         return np.asarray(self.backbone.codec.decode(latents.cpu()).numpy())
 
     @property

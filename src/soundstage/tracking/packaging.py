@@ -53,6 +53,7 @@ def signature(evaluate: EvaluateConfig) -> ModelSignature:
             ParamSpec("seed", "long", evaluate.seed),
             ParamSpec("num_inference_steps", "long", evaluate.num_inference_steps),
             ParamSpec("audio_guidance_scale", "double", float(evaluate.audio_guidance_scale)),
+            ParamSpec("text_guidance_scale", "double", float(evaluate.text_guidance_scale)),
         ]
     )
     return ModelSignature(inputs=inputs, outputs=Schema([ColSpec("binary", "video")]), params=params)

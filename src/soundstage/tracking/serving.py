@@ -31,6 +31,8 @@ class AnimationModel(PythonModel):
     ) -> pd.DataFrame:
         """One row of `image` (PNG, JPEG or WebP bytes), `audio` (WAV or other file bytes), `caption`; one video each.
 
+        `params` are those of the signature: seed, num_inference_steps, audio_guidance_scale, text_guidance_scale.
+
         Raises:
             DataError: a picture or sound that cannot be read.
         """

@@ -138,6 +138,8 @@ class Backbone(ABC):
     licence: str
     origin: str
     """folder or hub id it was loaded from"""
+    folder: Path | None = None
+    """where its files lie; None: it was made here and is in memory only"""
     stand_in: bool = False
     load_codec: Callable[[], Codec]
     load_text: Callable[[], TextEncoder]

@@ -80,7 +80,9 @@ def release_on_meta(name: str) -> Backbone:
 
 
 def load_backbone(folder: Path) -> Backbone:
-    """The backbone that the stage `backbone` left in `folder`, frozen and in evaluation mode.
+    """The backbone that the stage `backbone` or a saved pipeline left in `folder`, frozen and in evaluation mode.
+
+    Where `backbone.json` names a checkpoint and the folder holds that checkpoint's parts too, they are what is loaded.
 
     Raises:
         ConfigError: it is not there, or not the one that was described.
@@ -88,10 +90,14 @@ def load_backbone(folder: Path) -> Backbone:
     description = read_description(folder)
     if "config" not in description:
         stand_in = load_stand_in(folder)
+        stand_in.folder = folder
         stand_in.transformer.requires_grad_(False).eval()
         return stand_in
     config = parse(BackboneConfig, description["config"], origin=str(folder / DESCRIPTION_FILE))
+    if (folder / "transformer").is_dir():
+        config = config.model_copy(update={"pretrained": str(folder), "revision": None})
     backbone = pretrained_backbone(config)
+    backbone.origin, backbone.licence = description["origin"], description["licence"]
     if backbone.fingerprint != description["fingerprint"]:
         raise ConfigError(
             f"{config.pretrained} has fingerprint {backbone.fingerprint[:16]}, {folder / DESCRIPTION_FILE} was written "

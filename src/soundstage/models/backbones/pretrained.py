@@ -43,7 +43,7 @@ def locate(pretrained: str, revision: str | None, parts: tuple[Part, ...]) -> Pa
 
 def _from_hub(hub_id: str, revision: str | None, parts: tuple[Part, ...]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     patterns = [INDEX_FILE, *(f"{part}/*" for part in parts)]
     try:
@@ -52,7 +52,7 @@ def _from_hub(hub_id: str, revision: str | None, parts: tuple[Part, ...]) -> Pat
         raise ConfigError(
             f"model.backbone.pretrained={hub_id!r} is neither a folder here nor a hub id of the form owner/name"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the hub, of its HTTP client, of the disk: they share no base class
         raise ConfigError(
             f"model.backbone.pretrained={hub_id!r} (revision {revision or 'newest'}) is no folder here and cannot be "
             f"fetched: {type(error).__name__}; check the name and the network, or give a folder"
@@ -84,6 +84,7 @@ def load_pretrained(kind: type[Backbone], config: BackboneConfig, licence: str) 
 
     assert config.pretrained is not None
     folder = locate(config.pretrained, config.revision, ("transformer", "scheduler", "vae"))
+    _refuse_second_transformer(folder, config)
     _check_class(folder / "transformer" / "config.json", kind.transformer_class, config)
     scheduler = _read(folder / "scheduler" / "scheduler_config.json")
     transformer_class: Any = getattr(diffusers, kind.transformer_class)
@@ -98,6 +99,7 @@ def load_pretrained(kind: type[Backbone], config: BackboneConfig, licence: str) 
         fingerprint=part_hash(folder, "transformer"),
         licence=licence,
         origin=config.pretrained,
+        folder=folder,
         load_codec=lambda: load_codec(kind, config),
         load_text=lambda: load_text(kind, config),
     )
@@ -140,8 +142,29 @@ def load_text(kind: type[Backbone], config: BackboneConfig) -> TextEncoder:
     return kind.make_text(encoder.eval().requires_grad_(False), tokenizer)
 
 
+def _refuse_second_transformer(folder: Path, config: BackboneConfig) -> None:
+    """Wan 2.2 A14B has one transformer for high noise and one for low; the first alone would denoise half-way."""
+    path = folder / INDEX_FILE
+    listed = _read(path).get("transformer_2") if path.exists() else None
+    if listed is not None and listed[0] is not None:
+        raise ConfigError(
+            f"model.backbone.pretrained={config.pretrained}: {INDEX_FILE} lists transformer_2, a second "
+            "transformer for low noise; supported are checkpoints with one"
+        )
+
+
 def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text()))
+    """A configuration file of a part.
+
+    Raises:
+        ConfigError: it is not there, or no JSON.
+    """
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}); expected the file that diffusers' save_pretrained writes there"
+        ) from error
 
 
 def _check_class(path: Path, expected: str, config: BackboneConfig) -> None:
