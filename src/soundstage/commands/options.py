@@ -15,7 +15,9 @@ CONFIG_FILE = "soundstage.yaml"
 
 PresetOption = Annotated[
     str | None,
-    typer.Option("--preset", help="Named configuration: tiny, micro. Given alone, the workspace's file is not read."),
+    typer.Option(
+        "--preset", help="Named configuration, see `model list`. Given alone, the workspace's file is not read."
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,

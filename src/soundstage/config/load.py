@@ -69,14 +69,18 @@ def _known_keys(kind: type[Config], path: Sequence[Any]) -> list[str]:
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:
+    return _near(name, known) or (f"; known here: {', '.join(known)}" if known else "")
+
+
+def _near(name: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else (f"; known here: {', '.join(known)}" if known else "")
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _read_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise ConfigError(
-            f"preset {name!r} does not exist{_suggestion(name, preset_names())}; presets: {', '.join(preset_names())}"
+            f"preset {name!r} does not exist{_near(name, preset_names())}; presets: {', '.join(preset_names())}"
         )
     text = (resources.files("soundstage.config") / "presets" / f"{name}.yaml").read_text()
     return _mapping(text, f"preset {name}")

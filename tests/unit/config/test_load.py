@@ -79,7 +79,7 @@ FILES = {
     "a list": ("- 1", "must hold a mapping of keys, found list"),
     "broken": ("a: [", "is not valid YAML"),
     "unknown preset": ("preset: tinny", "did you mean tiny"),
-    "a number for a preset": ("preset: 5", "preset '5' does not exist.*presets: micro, tiny"),
+    "a number for a preset": ("preset: 5", "preset '5' does not exist; presets: cogvideox-2b, .*micro, tiny"),
 }
 
 

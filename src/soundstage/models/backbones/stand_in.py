@@ -124,6 +124,17 @@ def create_stand_in(config: BackboneConfig, seed: int) -> StandIn:
     return _assemble(transformer, stand_in_text(config.text_dim), config.prediction, _SCHEDULER, "untrained stand-in")
 
 
+def stand_in_on_meta(config: BackboneConfig) -> StandIn:
+    """The same on torch's `meta` device: its shapes and counts, without weights and so without a fingerprint."""
+    from diffusers import WanTransformer3DModel
+
+    with torch.device("meta"):
+        transformer = WanTransformer3DModel(**stand_in_arguments(config))
+    transformer.requires_grad_(False).eval()
+    origin = "untrained stand-in"
+    return _assemble(transformer, lambda: stand_in_text(config.text_dim), config.prediction, _SCHEDULER, origin)
+
+
 def save_stand_in(backbone: StandIn, folder: Path) -> None:
     """Write transformer, text encoder and tokenizer in diffusers' layout, and `backbone.json` about them."""
     text = backbone.text
@@ -189,12 +200,13 @@ def _text(encoder: Any, tokenizer: Any) -> T5Text:
 def _assemble(transformer: Any, text: Any, prediction: Any, scheduler: dict[str, Any], origin: str) -> StandIn:
     """`text` is the encoder, or a function that loads it."""
     codec = PixelCodec()
+    weightless = transformer.device.type == "meta"
     return StandIn(
         transformer=transformer,
         codec_shape=CodecShape(codec.channels, codec.temporal_stride, codec.spatial_stride),
         scheduler_class=_SCHEDULER_CLASS,
         scheduler_config=dict(scheduler),
-        fingerprint=fingerprint(transformer, prediction),
+        fingerprint="" if weightless else fingerprint(transformer, prediction),
         licence=LICENCE,
         origin=origin,
         stand_in=True,
