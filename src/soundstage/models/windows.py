@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-_TOLERANCE_SEC = 1e-6
+# An edge belongs to the window. Times come in float32, half a unit in whose last place is 3.8e-6 s up to two minutes.
+_TOLERANCE_SEC = 1e-5
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ def audio_windows(
     Raises:
         ValueError: no feature lies in some frame's window; the frame and the features' range are named.
     """
+    spans, times = spans_sec.double(), times_sec.double()
     reach = window_sec + hop_sec / 2 + _TOLERANCE_SEC
-    low, high = spans_sec[:, :1] - reach, spans_sec[:, 1:] + reach
-    inside = (times_sec[None] >= low) & (times_sec[None] <= high)
+    inside = (times[None] >= spans[:, :1] - reach) & (times[None] <= spans[:, 1:] + reach)
     counts = inside.sum(dim=1)
     if int(counts.min()) == 0:
         frame = int(counts.argmin())
@@ -64,6 +65,6 @@ def audio_windows(
     # A stable sort of "not inside" brings the visible features to the front in their order of time.
     order = torch.argsort((~inside).to(torch.int8), dim=1, stable=True)[:, :width]
     visible = torch.gather(inside, 1, order)
-    relative = times_sec[order] - spans_sec.mean(dim=1, keepdim=True)
-    zero = torch.zeros((), dtype=relative.dtype, device=relative.device)
+    relative = (times[order] - spans.mean(dim=1, keepdim=True)).float()
+    zero = torch.zeros((), device=relative.device)
     return AudioWindows(order * visible, visible, torch.where(visible, relative, zero))
