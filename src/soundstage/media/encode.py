@@ -17,6 +17,8 @@ _BITEXACT = {"fflags": "+bitexact"}
 # process and on one thread (libx264 of PyAV 18.1); without it none did, at five sizes.
 _X264 = {"preset": "veryfast", "threads": "1", "flags": "+bitexact", "x264-params": "mbtree=0"}
 _AUDIO_BLOCK = 1024
+# ISO/IEC 14496-3, table of sampling frequencies: AAC knows these alone.
+_AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
 def write_video(
@@ -49,6 +51,23 @@ def write_video(
         container.mux(video.encode())
         if audio is not None and waveform is not None:
             _encode_audio(container, audio, waveform, sample_rate)
+
+
+def write_animation(
+    path: Path, frames: NDArray[np.uint8], fps: Fraction | int, waveform: NDArray[np.float32], sample_rate: int
+) -> None:
+    """As `write_video`, with the sound cut, or continued with silence, to the length of the picture.
+
+    A sample rate that AAC does not know becomes 48 kHz.
+    """
+    if sample_rate not in _AAC_RATES:
+        from .sound import resample  # imports torch, which whoever only writes videos need not wait for
+
+        waveform, sample_rate = resample(waveform, sample_rate, 48000), 48000
+    length = round(Fraction(len(frames)) / Fraction(fps) * sample_rate)
+    sound = np.zeros(length, np.float32)
+    sound[: min(length, len(waveform))] = waveform[:length]
+    write_video(path, frames, fps, sound, sample_rate)
 
 
 def _encode_audio(

@@ -50,8 +50,8 @@ class ModelFolders:
 def resolve_model(workspace: Workspace, tracking: TrackingConfig, reference: str) -> ModelFolders:
     """The folders of a model given as `models:/NAME@ALIAS`, `models:/NAME/NUMBER`, or a path.
 
-    A path is a registered version's folder, the payload of `pretrain` or `finetune`, the payload of `backbone`
-    (no adapter), or any folder that holds `backbone/` and, if any, `adapter/`.
+    A path is a registered version's folder, a saved `AudioSyncPipeline`, the payload of `pretrain` or `finetune`, the
+    payload of `backbone` (no adapter), or any folder that holds `backbone/` and, if any, `adapter/`.
 
     Raises:
         ConfigError: no such version or folder.
@@ -77,11 +77,14 @@ def _of_folder(workspace: Workspace, folder: Path, origin: str) -> ModelFolders:
         return ModelFolders(referenced_backbone(files), adapter, origin)
     if (files / BACKBONE_FOLDER).is_dir():
         return ModelFolders(files / BACKBONE_FOLDER, adapter, origin)
+    if adapter is not None and (files / DESCRIPTION_FILE).exists():  # a saved pipeline
+        return ModelFolders(files, adapter, origin)
     if adapter is not None and (files / "record.json").exists():
         return ModelFolders(_backbone_of_payload(workspace, files / "record.json"), adapter, origin)
     raise DataError(
-        f"{origin} holds no model; expected an MLmodel file, or folders backbone/ and adapter/, or a training "
-        "stage's result; found: " + (", ".join(sorted(path.name for path in files.iterdir())[:12]) or "nothing")
+        f"{origin} holds no model; expected an MLmodel file, a saved pipeline, folders backbone/ and adapter/, or a "
+        "training stage's result; found: "
+        + (", ".join(sorted(path.name for path in files.iterdir())[:12]) or "nothing")
     )
 
 

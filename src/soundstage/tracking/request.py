@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
-from ..media.encode import write_video
+from ..media.encode import write_animation
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
 AUDIO_CONTAINERS = "wav,aiff,flac,mp3,ogg,aac,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
@@ -43,8 +43,8 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise DataError(f"image of {len(data)} bytes cannot be read ({error}); expected PNG, JPEG or WebP") from error
 
 
-def decode_sound(data: bytes) -> tuple[NDArray[np.float32], int]:
-    """The first 60 s of the sound of a file, mixed to mono: (samples,) in -1..1, and its rate in Hz.
+def decode_sound(data: bytes, max_sec: int = MAX_AUDIO_SEC) -> tuple[NDArray[np.float32], int]:
+    """The first `max_sec` of the sound of a file, mixed to mono: (samples,) in -1..1, and its rate in Hz.
 
     Raises:
         DataError: no known container, no sound in it, or damaged.
@@ -56,20 +56,20 @@ def decode_sound(data: bytes) -> tuple[NDArray[np.float32], int]:
                 raise DataError(
                     f"audio file of {len(data)} bytes holds no sound; expected WAV, FLAC, MP3, M4A or a video"
                 )
-            blocks, rate = _mono_blocks(container)
+            blocks, rate = _mono_blocks(container, max_sec)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise DataError(
             f"audio of {len(data)} bytes cannot be read ({error}); expected WAV, FLAC, MP3, M4A or a video with sound"
         ) from error
     if not blocks:
         raise DataError(f"audio file of {len(data)} bytes holds no sample of sound; record or cut it again")
-    waveform = np.concatenate(blocks)[: MAX_AUDIO_SEC * rate]
+    waveform = np.concatenate(blocks)[: max_sec * rate]
     if not np.isfinite(waveform).all():
         raise DataError("the sound holds samples that are not finite numbers; write it as 16-bit PCM")
     return waveform, rate
 
 
-def _mono_blocks(container: av.container.InputContainer) -> tuple[list[NDArray[np.float32]], int]:
+def _mono_blocks(container: av.container.InputContainer, max_sec: int) -> tuple[list[NDArray[np.float32]], int]:
     stream = container.streams.audio[0]
     stream.codec_context.thread_count = 1
     rate = int(stream.rate)
@@ -80,7 +80,7 @@ def _mono_blocks(container: av.container.InputContainer) -> tuple[list[NDArray[n
         for part in resampler.resample(frame):
             blocks.append(part.to_ndarray()[0].astype(np.float32))
             held += blocks[-1].shape[0]
-        if held >= MAX_AUDIO_SEC * rate:
+        if held >= max_sec * rate:
             return blocks, rate
     blocks.extend(part.to_ndarray()[0].astype(np.float32) for part in resampler.resample(None))
     return blocks, rate
@@ -93,10 +93,7 @@ def encode_answer(
 
     Sound is cut, or continued with silence, to the length of the picture.
     """
-    length = round(Fraction(len(frames)) / Fraction(fps) * sample_rate)
-    sound = np.zeros(length, np.float32)
-    sound[: min(length, len(waveform))] = waveform[:length]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "animated.mp4"
-        write_video(path, frames, fps, sound, sample_rate)
+        write_animation(path, frames, fps, waveform, sample_rate)
         return path.read_bytes()

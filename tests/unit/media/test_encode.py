@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from soundstage.config.tree import SynthConfig
 from soundstage.errors import DataError
 from soundstage.media.decode import decode_clip
-from soundstage.media.encode import write_video
+from soundstage.media.encode import write_animation, write_video
 from soundstage.synth.scene import CATALOGUE, draw_scene
 
 from .makers import pulse_times
@@ -78,3 +78,20 @@ def test_unusable_pictures_are_refused(tmp_path: Path, shape: tuple[int, ...]) -
     with pytest.raises(ValueError, match="waveform must be"):
         write_video(tmp_path / "clip.mp4", counting(2), 24, np.zeros((2, 100), np.float32))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("rate", "written"), [(16000, 16000), (6000, 48000), (192000, 48000)])
+@pytest.mark.parametrize("seconds", [0.5, 3.0])
+def test_an_animation_has_sound_of_its_own_length_at_any_rate(
+    tmp_path: Path, rate: int, written: int, seconds: float
+) -> None:
+    frames = np.zeros((12, 32, 32, 3), np.uint8)
+    times = np.arange(round(seconds * rate)) / rate
+    write_animation(tmp_path / "a.mp4", frames, 6, (0.5 * np.sin(2 * np.pi * 500 * times)).astype(np.float32), rate)
+    clip = decode_clip(tmp_path / "a.mp4")
+    assert clip.sample_rate == written
+    # AAC ends on a whole block of 1024 samples.
+    assert len(clip.waveform) == pytest.approx(2 * written, abs=1024)
+    heard = np.abs(clip.waveform) > 0.2
+    assert heard[: round(0.45 * written)].mean() > 0.5
+    assert (heard[round(0.6 * written) :].mean() > 0.5) == (seconds > 2)
