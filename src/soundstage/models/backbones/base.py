@@ -143,6 +143,8 @@ class Backbone(ABC):
     stand_in: bool = False
     load_codec: Callable[[], Codec]
     load_text: Callable[[], TextEncoder]
+    caller: nn.Module | None = field(default=None, init=False, repr=False, compare=False)
+    """the model whose call, or the backward pass of whose call, is going on: of all hooks only its own act"""
 
     @cached_property
     def codec(self) -> Codec:
@@ -166,8 +168,8 @@ class Backbone(ABC):
 
     @staticmethod
     @abstractmethod
-    def make_text(encoder: Any, tokenizer: Any) -> TextEncoder:
-        """The text encoder, run as the family's pipeline runs it."""
+    def make_text(encoder: Any, tokenizer: Any, shape: CodecShape) -> TextEncoder:
+        """The text encoder, run as the pipeline runs it in which the family's checkpoints of this codec are run."""
 
     def check(self) -> None:  # noqa: B027 -- nothing to refuse is a fair answer
         """Refuse members of the family that we cannot serve.

@@ -86,14 +86,22 @@ class CogVideoXBackbone(Backbone):
 
     @staticmethod
     def make_codec(vae: Any, shape: CodecShape) -> VaeCodec:
-        """The codec around a loaded autoencoder."""
+        """The codec around a loaded autoencoder.
+
+        Raises:
+            ConfigError: that of CogVideoX 1.5, whose given frame is scaled otherwise than its clean latents.
+        """
+        if vae.config.invert_scale_latents:
+            raise ConfigError(
+                "an AutoencoderKLCogVideoX with invert_scale_latents, as in CogVideoX 1.5; supported is generation 1.0"
+            )
         strides = (shape.channels, shape.temporal_stride, shape.spatial_stride)
         return VaeCodec(vae, strides, torch.zeros(1), torch.tensor([vae.config.scaling_factor]))
 
     @staticmethod
-    def make_text(encoder: Any, tokenizer: Any) -> T5Text:
+    def make_text(encoder: Any, tokenizer: Any, shape: CodecShape) -> T5Text:  # noqa: ARG004
         """The text encoder as `CogVideoXPipeline` runs it."""
-        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, masked=False)
+        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, padding="encoded")
 
     def check(self) -> None:
         """Refuse members of the family that are laid out otherwise.
@@ -148,7 +156,10 @@ class CogVideoXBackbone(Backbone):
         return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
 
     def check_window(self, num_frames: int, height: int, width: int) -> int:
-        """See `Backbone`; learned positions hold for one picture size only."""
+        """See `Backbone`; learned positions hold for one picture size and length only.
+
+        At another length diffusers' class puts sines in their place, which the checkpoint was not trained with.
+        """
         config: Any = self.transformer.config
         stride = self.codec_shape.spatial_stride
         only = (config.sample_height * stride, config.sample_width * stride)
@@ -156,6 +167,11 @@ class CogVideoXBackbone(Backbone):
             raise ConfigError(
                 f"window {height} x {width}: {self.origin} has learned its positions at {only[0]} x {only[1]}; set "
                 f"window.size={only[0]} and window.width={only[1]}"
+            )
+        if config.use_learned_positional_embeddings and num_frames != config.sample_frames:
+            raise ConfigError(
+                f"window.num_frames={num_frames}: {self.origin} has learned its positions for {config.sample_frames} "
+                f"frames, at other lengths they would be lost; set window.num_frames={config.sample_frames}"
             )
         return super().check_window(num_frames, height, width)
 

@@ -4,11 +4,14 @@ Token layout: every latent pixel is a token, frame by frame: (B, F * h * w, C). 
 latent 0 is frame 0, latent i frames 8i-7 .. 8i; it packs 32 x 32 pixels. It predicts velocity (flow matching), and
 rotary positions are in seconds, so it must be told the frame rate.
 
-First frame, native: a clean first latent whose tokens have timestep 0, as `LTXImageToVideoPipeline` gives it.
+First frame, native: a clean first latent whose tokens have timestep 0. Checkpoints up to 0.9.1 are run as
+`LTXImageToVideoPipeline` runs them, those from 0.9.5 on as `LTXConditionPipeline` does, without its noise on the given
+frame.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -20,9 +23,22 @@ from .base import Backbone, CodecShape, FirstFrameWay, Release, TextEmbedding, T
 from .codecs import VaeCodec
 from .text import T5Text
 
-NUM_TEXT_TOKENS = 128
+NUM_TEXT_TOKENS, NUM_TEXT_TOKENS_095 = 128, 256
 # What the decoder of autoencoders from 0.9.1 on is told of the latents' noise, as in the pipeline's own example.
 _DECODE_TIMESTEP = 0.05
+_BLOCK_095 = "LTXVideo095DownBlock3D"
+
+
+@dataclass(frozen=True)
+class LtxCodecShape(CodecShape):
+    """Shape of an `AutoencoderKLLTXVideo`, which also tells one generation of the family from another.
+
+    since_095: its encoder is that of 0.9.5 and later. The transformers that go with it place a latent at the first of
+    its frames, earlier ones at the last; they read longer captions and are sampled on a linear-quadratic schedule.
+    Nothing in the transformer's own files says so.
+    """
+
+    since_095: bool = False
 
 
 class LtxBackbone(Backbone):
@@ -40,8 +56,8 @@ class LtxBackbone(Backbone):
             native_frames=161,
             native_size=(512, 704),
             transformer={},
-            codec=CodecShape(128, 8, 32),
-            text=f"T5-XXL v1.1, width 4096, {NUM_TEXT_TOKENS} tokens",
+            codec=LtxCodecShape(128, 8, 32, since_095=True),
+            text=f"T5-XXL v1.1, width 4096, {NUM_TEXT_TOKENS_095} tokens",
             scheduler={"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000},
         ),
     }
@@ -50,10 +66,11 @@ class LtxBackbone(Backbone):
     def read_codec_shape(config: dict[str, Any]) -> CodecShape:
         """Shape of an `AutoencoderKLLTXVideo` from its configuration: two per scaling stage, times the patch."""
         doublings = 2 ** sum(config.get("spatio_temporal_scaling", (True, True, True, False)))
-        return CodecShape(
+        return LtxCodecShape(
             config.get("latent_channels", 128),
             config.get("temporal_compression_ratio") or config.get("patch_size_t", 1) * doublings,
             config.get("spatial_compression_ratio") or config.get("patch_size", 4) * doublings,
+            since_095=_BLOCK_095 in config.get("down_block_types", ()),
         )
 
     @staticmethod
@@ -64,9 +81,11 @@ class LtxBackbone(Backbone):
         return VaeCodec(vae, strides, vae.latents_mean, vae.config.scaling_factor / vae.latents_std, told)
 
     @staticmethod
-    def make_text(encoder: Any, tokenizer: Any) -> T5Text:
-        """The text encoder as `LTXPipeline` runs it."""
-        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, masked=False)
+    def make_text(encoder: Any, tokenizer: Any, shape: CodecShape) -> T5Text:
+        """The text encoder as the generation's pipeline runs it."""
+        if _since_095(shape):
+            return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS_095, padding="ignored")
+        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, padding="encoded")
 
     def check(self) -> None:
         """Refuse members of the family that nobody has published.
@@ -114,16 +133,18 @@ class LtxBackbone(Backbone):
         return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
 
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, num_tokens: int) -> None:
-        """As `LTXPipeline`: evenly spaced levels, shifted the more the longer the video is."""
+        """Evenly spaced levels, shifted the more the longer the video is; from 0.9.5 on, the linear-quadratic ones."""
         from diffusers.pipelines.ltx.pipeline_ltx import calculate_shift
+        from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
 
         config = scheduler.config
-        if not config.get("use_dynamic_shifting"):
-            scheduler.set_timesteps(num_inference_steps)
-            return
-        limits = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
-        shift = calculate_shift(num_tokens, *(config[name] for name in limits))
         sigmas = np.linspace(1.0, 1 / num_inference_steps, num_inference_steps)
+        if _since_095(self.codec_shape):
+            sigmas = linear_quadratic_schedule(num_inference_steps).numpy()
+        shift = None
+        if config.get("use_dynamic_shifting"):
+            limits = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+            shift = calculate_shift(num_tokens, *(config[name] for name in limits))
         scheduler.set_timesteps(sigmas=sigmas, mu=shift)
 
     def predict(
@@ -138,15 +159,27 @@ class LtxBackbone(Backbone):
         """See `Backbone`."""
         _, _, frames, height, width = noisy.shape
         packed = self.with_first(noisy, first).flatten(2).transpose(1, 2)
-        shape = self.codec_shape
         output = transformer(
             hidden_states=packed,
             encoder_hidden_states=text.embeddings,
             timestep=self.token_timesteps(timestep, height * width, frames),
             encoder_attention_mask=text.mask.long(),
-            num_frames=frames,
-            height=height,
-            width=width,
-            rope_interpolation_scale=(shape.temporal_stride / fps, shape.spatial_stride, shape.spatial_stride),
+            video_coords=self._places(noisy, fps).expand(len(noisy), -1, -1),
         )
         return output.transpose(1, 2).unflatten(2, (frames, height, width))
+
+    def _places(self, latents: torch.Tensor, fps: float) -> torch.Tensor:
+        """Where each token lies, (1, 3, F * h * w): seconds, then pixels down and across."""
+        shape = self.codec_shape
+        steps = (shape.temporal_stride, shape.spatial_stride, shape.spatial_stride)
+        frame, row, column = (
+            torch.arange(count, device=latents.device) * step
+            for count, step in zip(latents.shape[2:], steps, strict=True)
+        )
+        if _since_095(self.codec_shape):
+            frame = (frame - (shape.temporal_stride - 1)).clamp(min=0)
+        return torch.stack(torch.meshgrid(frame / fps, row.float(), column.float(), indexing="ij")).flatten(1)[None]
+
+
+def _since_095(shape: CodecShape) -> bool:
+    return isinstance(shape, LtxCodecShape) and shape.since_095

@@ -133,13 +133,14 @@ def load_text(kind: type[Backbone], config: BackboneConfig) -> TextEncoder:
 
     assert config.pretrained is not None
     folder = locate(config.pretrained, config.revision, ("text_encoder", "tokenizer"))
+    shape = codec_shape(kind, config)
     name = _read(folder / "text_encoder" / "config.json")["architectures"][0]
     if name not in ("T5EncoderModel", "UMT5EncoderModel"):
         raise ConfigError(f"{config.pretrained}: text encoder {name}; expected T5EncoderModel or UMT5EncoderModel")
     encoder_class: Any = getattr(transformers, name)
     encoder = encoder_class.from_pretrained(folder / "text_encoder", dtype=DTYPES[config.dtype], local_files_only=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return kind.make_text(encoder.eval().requires_grad_(False), tokenizer)
+    return kind.make_text(encoder.eval().requires_grad_(False), tokenizer, shape)
 
 
 def _refuse_second_transformer(folder: Path, config: BackboneConfig) -> None:

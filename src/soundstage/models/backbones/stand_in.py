@@ -194,7 +194,7 @@ def fingerprint(transformer: torch.nn.Module, prediction: str) -> str:
 
 
 def _text(encoder: Any, tokenizer: Any) -> T5Text:
-    return T5Text(encoder, tokenizer, _MAX_CAPTION_BYTES, masked=True)
+    return T5Text(encoder, tokenizer, _MAX_CAPTION_BYTES, padding="zeroed")
 
 
 def _assemble(transformer: Any, text: Any, prediction: Any, scheduler: dict[str, Any], origin: str) -> StandIn:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from .base import TextEmbedding
 
+Padding = Literal["zeroed", "ignored", "encoded"]
+"""`zeroed`: the encoder does not see it, and its embeddings are set to zero (Wan). `ignored`: the encoder does not see
+it, the transformer's mask hides the rest (LTX-Video from 0.9.5 on). `encoded`: like words; the transformer's mask hides
+it (LTX-Video before) or nothing does (CogVideoX)."""
+
 
 class T5Text:
     """A frozen T5-class encoder and its tokenizer; captions are padded to a fixed number of tokens.
 
-    masked: the encoder itself ignores padding, and positions after the caption's end are zero (Wan). Else padding is
-    encoded like words and it is for the transformer's mask to hide it (LTX-Video), or for nobody (CogVideoX).
+    cleaned: HTML entities, broken Unicode and runs of white space are mended first, as Wan's pipeline does.
     """
 
-    def __init__(self, encoder: Any, tokenizer: Any, num_tokens: int, *, masked: bool, cleaned: bool = False) -> None:
+    def __init__(
+        self, encoder: Any, tokenizer: Any, num_tokens: int, *, padding: Padding, cleaned: bool = False
+    ) -> None:
         self.encoder_module = encoder
         self.tokenizer = tokenizer
-        self._num_tokens, self._masked, self._cleaned = num_tokens, masked, cleaned
+        self._num_tokens, self._padding, self._cleaned = num_tokens, padding, cleaned
 
     @torch.no_grad()
     def encode(self, captions: list[str]) -> TextEmbedding:
@@ -33,9 +39,9 @@ class T5Text:
         )
         device = self.encoder_module.device
         mask = tokens.attention_mask.bool()
-        seen = {"attention_mask": tokens.attention_mask.to(device)} if self._masked else {}
+        seen = {} if self._padding == "encoded" else {"attention_mask": tokens.attention_mask.to(device)}
         hidden = self.encoder_module(tokens.input_ids.to(device), **seen)[0].float().cpu()
-        if self._masked:
+        if self._padding == "zeroed":
             # Chosen, not multiplied: a product would turn what overflowed on padding into NaN.
             hidden = torch.where(mask[..., None], hidden, torch.zeros(()))
         return TextEmbedding(hidden, mask)

@@ -5,8 +5,8 @@ Token layout: latents (F, h, w) in patches of (1, p, p), flattened frame by fram
 predicts velocity (flow matching).
 
 First frame: the 5B model of Wan 2.2 was trained to be given a clean first latent whose tokens have timestep 0. The
-text-only models of Wan 2.1 are given it in the same way, which they were not trained for: experimental, and the low-rank
-update that adapts them counts in the budget.
+text-only models of Wan 2.1 are given it in the same way, which they were not trained for: experimental, and the
+low-rank update that adapts them counts in the budget.
 """
 
 from __future__ import annotations
@@ -107,9 +107,9 @@ class WanBackbone(Backbone):
         return VaeCodec(vae, (shape.channels, shape.temporal_stride, shape.spatial_stride), mean, 1.0 / std)
 
     @staticmethod
-    def make_text(encoder: Any, tokenizer: Any) -> T5Text:
+    def make_text(encoder: Any, tokenizer: Any, shape: CodecShape) -> T5Text:  # noqa: ARG004
         """The text encoder as `WanPipeline` runs it."""
-        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, masked=True, cleaned=True)
+        return T5Text(encoder, tokenizer, NUM_TEXT_TOKENS, padding="zeroed", cleaned=True)
 
     def check(self) -> None:
         """Refuse members of the family that need inputs we do not give.

@@ -1,95 +1,75 @@
-"""The stand-in on disk, its identity, and what its output means."""
+"""Wan against diffusers' own pipeline for a given first frame, and members that are not supported."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
+import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from soundstage.config.tree import BackboneConfig
 from soundstage.errors import ConfigError
-from soundstage.models.backbones.base import Prediction
-from soundstage.models.backbones.codecs import PixelCodec
-from soundstage.models.backbones.load import encode_captions, encoder_fingerprints, load_backbone, new_backbone
-from soundstage.models.backbones.wan import StandInText, save_stand_in
+from soundstage.models.backbones.load import pretrained_backbone
 
-from ..makers import backbone, model_config
+from .reference import CAPTIONS, CLOSE, SEEDS, first_latents, image, noise, ours, theirs
+from .tiny import TEXT_DIM, Shelf
 
 
-def test_a_stand_in_comes_back_whole_and_frozen(tmp_path: Path) -> None:
-    made = backbone()
-    save_stand_in(made, tmp_path)
-    loaded = load_backbone(tmp_path)
-    wanted = made.transformer.state_dict()
-    assert all(torch.equal(tensor, wanted[name]) for name, tensor in loaded.transformer.state_dict().items())
-    assert (loaded.fingerprint, loaded.prediction) == (made.fingerprint, made.prediction)
-    assert not any(parameter.requires_grad for parameter in loaded.transformer.parameters())
-    captions = ["a drum", "", "a \N{SNOWMAN}"]
-    assert torch.equal(loaded.text.encode(captions), made.text.encode(captions))
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+@pytest.mark.parametrize("name", ["wan2.2-ti2v", "wan2.1-t2v"])
+def test_sampling_is_that_of_the_image_to_video_pipeline(shelf: Shelf, name: str, scale: float) -> None:
+    # Wan 2.1's text-only model is run in the way of Wan 2.2's, which the pipeline does for any transformer.
+    saved = shelf.get(name)
+    made, member = saved.load(), saved.member
+    drawn = noise(made, first_latents(made, member, 2), 3, SEEDS)
+    wanted = theirs(
+        saved,
+        "WanImageToVideoPipeline",
+        init={"expand_timesteps": True},
+        image=image(member),
+        prompt=CAPTIONS,
+        guidance_scale=scale,
+        latents=drawn,
+    )
+    found = ours(made, member, scale)
+    torch.testing.assert_close(found, wanted, **CLOSE)
+    assert (found[:, :, 1:] - drawn[:, :, 1:]).abs().max() > 0.5
+    assert torch.equal(found[:, :, :1], first_latents(made, member, 2))
 
 
-def test_altered_weights_are_refused(tmp_path: Path) -> None:
-    save_stand_in(backbone(), tmp_path)
-    path = next((tmp_path / "transformer").glob("*.safetensors"))
-    tensors = load_file(path)
-    tensors["proj_out.bias"][0] += 1e-3
-    save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match="the folder was altered"):
-        load_backbone(tmp_path)
+def test_text_guidance_and_first_frame_matter(shelf: Shelf) -> None:
+    saved = shelf.get("wan2.2-ti2v")
+    made = saved.load()
+    plain = ours(made, saved.member, 1.0)
+    assert (ours(made, saved.member, 5.0) - plain).abs().max() > 1e-2
+    assert (plain[0] - plain[1]).abs().max() > 1e-2
 
 
-def test_a_folder_that_is_no_stand_in_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no stand-in backbone"):
-        load_backbone(tmp_path)
-    with pytest.raises(ConfigError, match=r"pretrained='Wan-AI/somewhere'"):
-        new_backbone(BackboneConfig(pretrained="Wan-AI/somewhere"), 0)
+def test_only_wan_22_was_trained_for_a_clean_first_latent(shelf: Shelf) -> None:
+    members = {name: shelf.get(name).load() for name in ("wan2.1-t2v", "wan2.2-ti2v")}
+    assert {made.first_frame for made in members.values()} == {"clean_latent"}
+    assert not members["wan2.1-t2v"].first_frame_native
+    assert members["wan2.2-ti2v"].first_frame_native
 
 
-def test_one_seed_one_backbone_whatever_came_before() -> None:
-    torch.manual_seed(1)
-    first = backbone()
-    torch.manual_seed(2)
-    assert backbone().fingerprint == first.fingerprint
-    assert backbone(seed=9).fingerprint != first.fingerprint
-    assert encoder_fingerprints(model_config()) == encoder_fingerprints(model_config())
+def test_wan_21_image_to_video_is_refused(shelf: Shelf, tmp_path) -> None:
+    saved = shelf.get("wan2.1-t2v")
+    (tmp_path / "vae").symlink_to(saved.folder / "vae")
+    (tmp_path / "scheduler").symlink_to(saved.folder / "scheduler")
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 16, "ffn_dim": 64, "num_layers": 1, "freq_dim": 32}
+    diffusers.WanTransformer3DModel(
+        in_channels=36, image_dim=20, added_kv_proj_dim=32, text_dim=TEXT_DIM, rope_max_seq_len=32, **sizes
+    ).save_pretrained(tmp_path / "transformer")
+    message = f"{tmp_path}: its transformer takes 36 channels over a codec of 16, as Wan's image-to-video checkpoints"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        pretrained_backbone(BackboneConfig(family="wan", pretrained=str(tmp_path)))
 
 
-@pytest.mark.parametrize("prediction", ["velocity", "clean_residual"])
-def test_the_target_stands_for_the_velocity(prediction: Prediction) -> None:
-    # A perfect network outputs the target; the velocity read from it must be noise - clean at every level.
-    made = backbone()
-    made.prediction = prediction
-    generator = torch.Generator().manual_seed(0)
-    clean, noise = torch.randn(2, 2, 3, 4, 8, 8, generator=generator).double()
-    first, sigma = clean[:, :, :1], torch.tensor([0.2, 0.9]).double().view(2, 1, 1, 1, 1)
-    noisy = (1 - sigma) * clean + sigma * noise
-    found = made.velocity(made.target(clean, noise, first), noisy, sigma, first)
-    torch.testing.assert_close(found, noise - clean, atol=1e-12, rtol=0)
-
-
-def test_the_first_frame_stands_beside_every_frame() -> None:
-    noisy, first = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 1, 8, 8)
-    given = backbone().model_input(noisy, first)
-    assert torch.equal(given[:, :3], noisy)
-    assert all(torch.equal(given[:, 3:, frame], first[:, :, 0]) for frame in range(4))
-
-
-def test_every_pixel_survives_its_latents_in_half_precision() -> None:
-    # Shards hold float16 latents: all 256 levels must come back.
-    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16, 1).expand(1, 2, 16, 16, 3)
-    latents = PixelCodec().encode(levels)
-    assert latents.min() == -1
-    assert latents.max() == 1
-    assert torch.equal(PixelCodec().decode(latents.half()), levels)
-    assert torch.equal(PixelCodec().decode(latents * 5), PixelCodec().decode((latents * 5).clamp(-1, 1)))
-
-
-def test_captions_are_told_apart_and_padded_with_zeros() -> None:
-    text = StandInText.create(16)
-    embedded = encode_captions(text, ["a red drum", "a red drums", ""])
-    assert embedded.shape == (3, 48, 16)
-    assert not torch.equal(embedded[0], embedded[1])
-    assert not embedded[0, len("a red drum") + 1 :].any()
-    assert embedded[0, : len("a red drum")].abs().sum(dim=1).min() > 0
+def test_a_second_transformer_is_refused(shelf: Shelf, tmp_path) -> None:
+    # Wan 2.2 A14B: the same classes as Wan 2.1's text-only model, and a second transformer for low noise.
+    parts = shelf.get("wan2.1-t2v").pipeline.components | {"transformer_2": None}
+    transformer = parts["transformer"]
+    diffusers.WanPipeline(**parts | {"transformer_2": transformer}, boundary_ratio=0.875).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="lists transformer_2, a second transformer"):
+        pretrained_backbone(BackboneConfig(family="wan", pretrained=str(tmp_path)))
