@@ -8,7 +8,7 @@ One run, interleaved: every round times one step of each variant, so that a busy
                 masks it, with equal widths
     full        every weight of the backbone trains, AdamW over all of it
 
-    python benchmarks/adapter.py [--rounds 9] [--gpu] [--json FILE]
+    python benchmarks/adapter.py [--rounds 9] [--threads 1] [--gpu] [--json FILE]
 
 Weights are random: time and memory do not depend on them. On a CPU the shapes are the demonstration's stand-in, and two
 blocks of Wan 2.1 1.3B and of LTX-Video 2B on a small picture; with --gpu, whole transformers of the two in bfloat16 at
@@ -272,7 +272,6 @@ def memory_of(shape: Shape, variant: str) -> float:
 
 
 def _resident_growth(shape: Shape, variant: str) -> float:
-    torch.set_num_threads(2)
     subject = Subject(shape, variant)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     subject.step()
@@ -330,9 +329,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; at most as many as cores are idle")
     parser.add_argument("--gpu", action="store_true", help="full-size transformers in bfloat16 on a CUDA device")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     results = []
     for shape in shapes(arguments.gpu):
         memory = {variant: memory_of(shape, variant) for variant in VARIANTS}
@@ -342,8 +343,8 @@ def main() -> None:
         results.append({"shape": shape.name, "training": training, "memory": memory, "sampling": sampling})
         print(report(results[-1:]), flush=True)
     if arguments.json:
-        text = json.dumps({"environment": describe_environment(), "results": results}, indent=2)
-        arguments.json.write_text(text + "\n")
+        environment = describe_environment() | {"threads": arguments.threads}
+        arguments.json.write_text(json.dumps({"environment": environment, "results": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

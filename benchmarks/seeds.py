@@ -1,9 +1,9 @@
 """Whether the demonstration learns sync, whatever the seed.
 
-Runs the tiny preset's data stages once and its training and evaluation for each seed (backbone, stage one, stage two
+Runs a preset's data stages once and its training and evaluation for each seed (backbone, stage one, stage two
 and sampling noise all take it), then prints the table that stands in docs/results.md and writes it as JSON.
 
-    python benchmarks/seeds.py --workspace DIR [--seeds 0 1 2]
+    python benchmarks/seeds.py --workspace DIR [--preset tiny] [--seeds 0 1 2]
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ STAGES_RUN = [name for name in STAGES if name not in ("register", "promote")]
 CONDITIONS = ("true", "swapped", "late", "silent", "no_audio", "stage_one")
 
 
-def evaluate_seed(workspace: Workspace, seed: int, overrides: list[str]) -> dict[str, Any]:
+def evaluate_seed(workspace: Workspace, preset: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Run every stage up to the evaluation with this seed; returns `evaluation.json` and the seconds of each stage."""
     seeded = [f"{part}.seed={seed}" for part in ("backbone", "pretrain", "finetune", "evaluate")]
-    config = load_config("tiny", overrides=[*overrides, *seeded])
+    config = load_config(preset, overrides=[*overrides, *seeded])
     records: dict[str, StageRecord] = {}
     seconds: dict[str, float] = {}
     for name in STAGES_RUN:
@@ -66,13 +66,15 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, required=True)
+    parser.add_argument("--preset", default="tiny")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="a.b=c")
     arguments = parser.parse_args()
     workspace = Workspace.open(arguments.workspace)
-    results = [evaluate_seed(workspace, seed, arguments.overrides) for seed in arguments.seeds]
+    preset, overrides = arguments.preset, arguments.overrides
+    results = [evaluate_seed(workspace, preset, seed, overrides) for seed in arguments.seeds]
     print(table(results))
-    report = {"environment": describe_environment(), "results": results}
+    report = {"environment": describe_environment(), "preset": preset, "results": results}
     (workspace.root / "seeds.json").write_text(json.dumps(report, indent=2) + "\n")
 
 

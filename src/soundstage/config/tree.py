@@ -343,6 +343,9 @@ class BackboneConfig(Config):
     attention_head_dim: int = Field(32, ge=8, multiple_of=2, description="width of a head of the stand-in")
     ffn_dim: int = Field(512, ge=8, description="feed-forward width of the stand-in")
     patch_size: int = Field(4, ge=1, description="spatial patch of the stand-in in latent pixels")
+    temporal_stride: int = Field(
+        1, ge=1, description="frames that the stand-in's codec stacks in a latent, after the first frame's own"
+    )
     text_dim: int = Field(32, ge=8, description="width of the stand-in's text encoder")
 
     @model_validator(mode="after")
@@ -472,3 +475,14 @@ class SoundstageConfig(Config):
     registry: RegistryConfig = RegistryConfig()
     promote: PromoteConfig = PromoteConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _latents_are_whole(self) -> SoundstageConfig:
+        frames, stride = self.window.num_frames, self.model.backbone.temporal_stride
+        if (frames - 1) % stride:
+            below = frames - (frames - 1) % stride
+            raise ValueError(
+                f"window.num_frames={frames} is no whole number of latents at model.backbone.temporal_stride={stride}: "
+                f"a latent of the first frame, then {stride} frames each; take {below} or {below + stride}"
+            )
+        return self

@@ -133,8 +133,8 @@ def _card(about: dict[str, Any]) -> str:
         f"{about['trainable_share']:.2%} of the backbone's {about['backbone_parameters']}.\n\n"
         f"Hears: {', '.join(about['grids'])}. Licences of the weights it needs: {terms}.\n\n"
         f"Input: a first frame, a caption, a sound. Output: {window['num_frames']} frames of "
-        f"{window['size']}x{window['width'] or window['size']} (height x width) at {window['fps']} a second. Last trained "
-        f"by stage `{about['stage']}`.\n"
+        f"{window['size']}x{window['width'] or window['size']} (height x width) at {window['fps']} a second. Last "
+        f"trained by stage `{about['stage']}`.\n"
     )
     if about["prediction"] == "clean_residual":
         text += (

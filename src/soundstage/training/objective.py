@@ -17,7 +17,8 @@ class DenoisingObjective(nn.Module):
     """Mean squared error of the prediction at random noise levels.
 
     Noise, target and timestep are the backbone's own (`models.noising`). With `motion_weight` w, an element counts
-    1 + w * |clean change to the frame before| / mean change, divided by 1 + w. A sample counts by the weight that
+    1 + w * |clean change to the frame before| / mean change, divided by 1 + w; the backbone says where the frame before
+    is, for a latent may hold several frames. A sample counts by the weight that
     selection gave its clip; these have the mean 1 over all pretraining clips. Latent frames that the network is given
     clean do not count.
     """
@@ -66,6 +67,6 @@ class DenoisingObjective(nn.Module):
         weight = self._train.motion_weight
         if weight == 0:
             return torch.ones((1, 1, clean.shape[2], 1, 1), dtype=clean.dtype, device=clean.device)
-        change = torch.diff(clean, dim=2, prepend=clean[:, :, :1]).abs()
+        change = (clean - self._backbone.previous(clean)).abs()
         mean = change.mean(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-6)
         return (1.0 + weight * change / mean) / (1.0 + weight)

@@ -258,6 +258,13 @@ class Backbone(ABC):
         per_frame[:, 0] = 0
         return per_frame.repeat_interleave(tokens_per_frame, dim=1)
 
+    def previous(self, latents: torch.Tensor) -> torch.Tensor:
+        """For every element what it is compared with to see motion, the same place a step of time earlier; same shape.
+
+        A latent frame is compared with the one before; the first comes after itself.
+        """
+        return torch.cat([latents[:, :, :1], latents[:, :, :-1]], dim=2)
+
     def check_window(self, num_frames: int, height: int, width: int) -> int:
         """Latent frames of a window of the configured length and size.
 

@@ -6,21 +6,64 @@ from typing import Any
 
 import torch
 
+_COLOURS = 3
+
 
 class PixelCodec:
-    """Latents that are the pixels themselves, scaled to -1..1: lossless, for stand-ins too small to need a VAE."""
+    """Latents that are the pixels themselves, scaled to -1..1: lossless, for stand-ins too small to need a VAE.
 
-    channels = 3
-    temporal_stride = 1
+    With a temporal stride s they cover time as a causal video VAE's do: latent 0 is frame 0, latent i the frames
+    s*(i-1)+1 .. s*i, stacked in its channels in their order; latent 0 holds its frame s times.
+    """
+
     spatial_stride = 1
 
+    def __init__(self, temporal_stride: int = 1) -> None:
+        self.temporal_stride = temporal_stride
+        self.channels = _COLOURS * temporal_stride
+
+    @property
+    def name(self) -> str:
+        """What shards and saved backbones call it."""
+        return "pixels" if self.temporal_stride == 1 else f"pixels, {self.temporal_stride} frames a latent"
+
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """Frames (B, T, H, W, 3) uint8 to latents (B, 3, T, H, W) in -1..1."""
-        return signed_pixels(frames)
+        """Frames (B, T, H, W, 3) uint8 to latents (B, 3 * s, F, H, W) in -1..1, where T is s * (F - 1) + 1.
+
+        Raises:
+            ValueError: T is another number.
+        """
+        stride, count = self.temporal_stride, frames.shape[1]
+        if count < 1 or (count - 1) % stride:
+            raise ValueError(
+                f"{count} frames are no whole number of latents at temporal stride {stride}: expected {stride} * k + 1"
+            )
+        pixels = signed_pixels(frames)
+        padded = torch.cat([pixels[:, :, :1]] * (stride - 1) + [pixels], dim=2)
+        return padded.unflatten(2, (-1, stride)).permute(0, 3, 1, 2, 4, 5).flatten(1, 2)
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Latents to frames (B, T, H, W, 3) uint8; values outside -1..1 are clipped."""
-        return frames_of(latents)
+        """Latents to frames (B, T, H, W, 3) uint8; values outside -1..1 are clipped.
+
+        Raises:
+            ValueError: the channels are not those of this stride.
+        """
+        if latents.shape[1] != self.channels:
+            raise ValueError(
+                f"latents have {latents.shape[1]} channels, expected {self.channels}: {_COLOURS} colours of "
+                f"{self.temporal_stride} frames"
+            )
+        padded = latents.unflatten(1, (self.temporal_stride, _COLOURS)).permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+        return frames_of(padded[:, :, self.temporal_stride - 1 :])
+
+    def previous(self, latents: torch.Tensor) -> torch.Tensor:
+        """For every element the same pixel one frame earlier, inside its latent or in the one before; same shape.
+
+        The first frame comes after itself.
+        """
+        last = latents[:, -_COLOURS:]
+        before = torch.cat([last[:, :, :1], last[:, :, :-1]], dim=2)
+        return torch.cat([before, latents[:, :-_COLOURS]], dim=1)
 
 
 class VaeCodec:

@@ -121,7 +121,7 @@ def new_backbone(config: BackboneConfig, seed: int) -> StandIn:
 def encoders(config: BackboneConfig) -> tuple[Codec, TextEncoder]:
     """What the encode stage needs of a backbone: its codec and its text encoder, without the transformer."""
     if config.pretrained is None:
-        return PixelCodec(), stand_in_text(config.text_dim)
+        return PixelCodec(config.temporal_stride), stand_in_text(config.text_dim)
     kind = FAMILIES[config.family]
     return load_codec(kind, config), load_text(kind, config)
 
@@ -139,7 +139,7 @@ def _backbone_fingerprints(config: BackboneConfig) -> dict[str, str]:
     if config.pretrained is None:
         text = stand_in_text(config.text_dim).encoder_module
         settings = {"class": type(text).__name__, "text_dim": config.text_dim}
-        return {"codec": "pixels", "text": weights_fingerprint(text, settings)}
+        return {"codec": PixelCodec(config.temporal_stride).name, "text": weights_fingerprint(text, settings)}
     name = f"{config.family}:{config.pretrained}@{config.revision or 'newest'}"
     return {"codec": f"{name}:vae", "text": f"{name}:text_encoder:{config.dtype}"}
 
@@ -155,7 +155,8 @@ def encoder_hashes(config: BackboneConfig) -> dict[str, str]:
 def window_shape(config: BackboneConfig) -> CodecShape:
     """Shape of the configured codec, from its configuration alone."""
     if config.pretrained is None:
-        return CodecShape(PixelCodec.channels, PixelCodec.temporal_stride, PixelCodec.spatial_stride)
+        codec = PixelCodec(config.temporal_stride)
+        return CodecShape(codec.channels, codec.temporal_stride, codec.spatial_stride)
     return codec_shape(FAMILIES[config.family], config)
 
 

@@ -58,6 +58,11 @@ class StandIn(WanBackbone):
         """See `Backbone`."""
         return True
 
+    def previous(self, latents: torch.Tensor) -> torch.Tensor:
+        """See `Backbone`: frame by frame, for a latent may stack several."""
+        assert isinstance(self.codec, PixelCodec)
+        return self.codec.previous(latents)
+
     @cached_property
     def noising(self) -> Noising:
         """See `Backbone`."""
@@ -98,7 +103,7 @@ def stand_in_text(text_dim: int) -> T5Text:
 
 def stand_in_arguments(config: BackboneConfig) -> dict[str, Any]:
     """Arguments of `WanTransformer3DModel` for the configured shape."""
-    channels = PixelCodec.channels
+    channels = PixelCodec(config.temporal_stride).channels
     return {
         "patch_size": (1, config.patch_size, config.patch_size),
         "num_attention_heads": config.num_attention_heads,
@@ -121,7 +126,8 @@ def create_stand_in(config: BackboneConfig, seed: int) -> StandIn:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transformer = WanTransformer3DModel(**stand_in_arguments(config))
-    return _assemble(transformer, stand_in_text(config.text_dim), config.prediction, _SCHEDULER, "untrained stand-in")
+    codec, text = PixelCodec(config.temporal_stride), stand_in_text(config.text_dim)
+    return _assemble(transformer, text, codec, config.prediction, _SCHEDULER, "untrained stand-in")
 
 
 def stand_in_on_meta(config: BackboneConfig) -> StandIn:
@@ -132,7 +138,8 @@ def stand_in_on_meta(config: BackboneConfig) -> StandIn:
         transformer = WanTransformer3DModel(**stand_in_arguments(config))
     transformer.requires_grad_(False).eval()
     origin = "untrained stand-in"
-    return _assemble(transformer, lambda: stand_in_text(config.text_dim), config.prediction, _SCHEDULER, origin)
+    codec = PixelCodec(config.temporal_stride)
+    return _assemble(transformer, lambda: stand_in_text(config.text_dim), codec, config.prediction, _SCHEDULER, origin)
 
 
 def save_stand_in(backbone: StandIn, folder: Path) -> None:
@@ -144,7 +151,7 @@ def save_stand_in(backbone: StandIn, folder: Path) -> None:
     text.encoder_module.save_pretrained(folder / "text_encoder")
     text.tokenizer.save_pretrained(folder / "tokenizer")
     write_json(folder / "scheduler" / "scheduler_config.json", {"_class_name": _SCHEDULER_CLASS} | _SCHEDULER)
-    current = fingerprint(backbone.transformer, backbone.predicts)
+    current = fingerprint(backbone.transformer, backbone.predicts, backbone.codec_shape.temporal_stride)
     write_json(
         folder / DESCRIPTION_FILE,
         backbone.describe()
@@ -179,7 +186,9 @@ def load_stand_in(folder: Path) -> StandIn:
         tokenizer = ByT5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
         return _text(encoder.eval().requires_grad_(False), tokenizer)
 
-    backbone = _assemble(transformer, text, description["prediction"], scheduler, str(folder))
+    # Backbones saved before there were strides do not state one.
+    codec = PixelCodec(description.get("temporal_stride", 1))
+    backbone = _assemble(transformer, text, codec, description["prediction"], scheduler, str(folder))
     if backbone.fingerprint != description["fingerprint"]:
         raise ConfigError(
             f"{folder}: weights have fingerprint {backbone.fingerprint[:16]}, backbone.json says "
@@ -188,25 +197,29 @@ def load_stand_in(folder: Path) -> StandIn:
     return backbone
 
 
-def fingerprint(transformer: torch.nn.Module, prediction: str) -> str:
+def fingerprint(transformer: torch.nn.Module, prediction: str, temporal_stride: int = 1) -> str:
     """Identity of a stand-in: its weights and what its output means."""
-    return weights_fingerprint(transformer, {"family": WanBackbone.family, "prediction": prediction})
+    settings: dict[str, Any] = {"family": WanBackbone.family, "prediction": prediction}
+    if temporal_stride != 1:
+        settings["temporal_stride"] = temporal_stride
+    return weights_fingerprint(transformer, settings)
 
 
 def _text(encoder: Any, tokenizer: Any) -> T5Text:
     return T5Text(encoder, tokenizer, _MAX_CAPTION_BYTES, padding="zeroed")
 
 
-def _assemble(transformer: Any, text: Any, prediction: Any, scheduler: dict[str, Any], origin: str) -> StandIn:
+def _assemble(
+    transformer: Any, text: Any, codec: PixelCodec, prediction: Any, scheduler: dict[str, Any], origin: str
+) -> StandIn:
     """`text` is the encoder, or a function that loads it."""
-    codec = PixelCodec()
     weightless = transformer.device.type == "meta"
     return StandIn(
         transformer=transformer,
         codec_shape=CodecShape(codec.channels, codec.temporal_stride, codec.spatial_stride),
         scheduler_class=_SCHEDULER_CLASS,
         scheduler_config=dict(scheduler),
-        fingerprint="" if weightless else fingerprint(transformer, prediction),
+        fingerprint="" if weightless else fingerprint(transformer, prediction, codec.temporal_stride),
         licence=LICENCE,
         origin=origin,
         stand_in=True,
