@@ -21,6 +21,7 @@ from .backbones.base import Backbone
 from .backbones.load import load_backbone
 from .bundle import ENCODERS_FOLDER, load_adapter
 from .conditioned import AudioConditionedTransformer
+from .devices import compute_device
 from .sampling import Guidance, sample_latents
 from .windows import audio_windows, frame_spans
 
@@ -50,8 +51,9 @@ class Animator:
         if adapter is None:
             if window is None:
                 raise ConfigError(f"backbone {backbone} without an adapter says nothing of a window; give one")
-            return Animator(loaded, AudioConditionedTransformer(loaded, None).eval(), ModelConfig(), window, {})
-        return Animator.over(loaded, adapter, window)
+            deaf = AudioConditionedTransformer(loaded, None).eval()
+            return Animator(loaded, deaf, ModelConfig(), window, {}).to(compute_device())
+        return Animator.over(loaded, adapter, window).to(compute_device())
 
     @staticmethod
     def over(backbone: Backbone, adapter: Path, window: WindowConfig | None = None) -> Animator:

@@ -15,6 +15,7 @@ import torch
 from ...config.tree import BackboneConfig
 from ...errors import ConfigError
 from ...stages.files import sha256_file, sha256_text
+from ..devices import compute_device
 from .base import Backbone, Codec, CodecShape, Release, TextEncoder
 
 Part = Literal["transformer", "vae", "text_encoder", "tokenizer", "scheduler"]
@@ -124,7 +125,7 @@ def load_codec(kind: type[Backbone], config: BackboneConfig) -> Codec:
     shape = codec_shape(kind, config, folder)
     vae_class: Any = getattr(diffusers, kind.codec_class)
     vae = vae_class.from_pretrained(folder / "vae", torch_dtype=torch.float32, local_files_only=True)
-    return kind.make_codec(vae.eval().requires_grad_(False), shape)
+    return kind.make_codec(vae.eval().requires_grad_(False).to(compute_device()), shape)
 
 
 def load_text(kind: type[Backbone], config: BackboneConfig) -> TextEncoder:
@@ -140,7 +141,7 @@ def load_text(kind: type[Backbone], config: BackboneConfig) -> TextEncoder:
     encoder_class: Any = getattr(transformers, name)
     encoder = encoder_class.from_pretrained(folder / "text_encoder", dtype=DTYPES[config.dtype], local_files_only=True)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return kind.make_text(encoder.eval().requires_grad_(False), tokenizer, shape)
+    return kind.make_text(encoder.eval().requires_grad_(False).to(compute_device()), tokenizer, shape)
 
 
 def _refuse_second_transformer(folder: Path, config: BackboneConfig) -> None:

@@ -1,0 +1,10 @@
+"""Where networks run when nobody says otherwise."""
+
+from __future__ import annotations
+
+import torch
+
+
+def compute_device() -> torch.device:
+    """The first CUDA device where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
