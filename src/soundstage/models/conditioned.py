@@ -48,8 +48,11 @@ class AudioAdapters(nn.Module):
 
     def cached(self, context: AudioContext) -> AudioContext:
         """`context` with every block's keys and values, for many denoising steps of the same samples."""
-        attentions = self.attentions.items()
-        return replace(context, keys_values={name: attention.keys_values(context) for name, attention in attentions})
+        keys_values = {}
+        for name, attention in self.attentions.items():
+            assert isinstance(attention, WindowedAudioAttention)
+            keys_values[name] = attention.keys_values(context)
+        return replace(context, keys_values=keys_values)
 
 
 def placed(num_blocks: int, config: AdapterConfig) -> tuple[int, ...]:
@@ -64,7 +67,7 @@ def placed(num_blocks: int, config: AdapterConfig) -> tuple[int, ...]:
     if not indices:
         raise ConfigError(
             f"model.adapter.every={config.every} with placement={config.placement} leaves no block of {num_blocks} "
-            "with an adapter; lower it"
+            "with an adapter; lower every, or set placement=all"
         )
     return indices
 
@@ -72,8 +75,8 @@ def placed(num_blocks: int, config: AdapterConfig) -> tuple[int, ...]:
 class AudioConditionedTransformer(nn.Module):
     """`backbone` with `adapters`; without them, calling it is calling the backbone.
 
-    Hooks act during a call of this model only, so that several models may share a backbone. While gradients are
-    recorded they stay on after the call: activation checkpointing runs blocks again in the backward pass.
+    Hooks act during a call of this model only, and during the backward pass of such a call, where activation
+    checkpointing runs its blocks again; several models may so share a backbone.
     """
 
     def __init__(self, backbone: Backbone, adapters: AudioAdapters | None) -> None:
@@ -82,7 +85,6 @@ class AudioConditionedTransformer(nn.Module):
         self.adapters = adapters
         self._backbone = backbone
         self._context: AudioContext | None = None
-        self._on = False
         self._handles: list[Any] = []
         if adapters is None:
             return
@@ -95,7 +97,7 @@ class AudioConditionedTransformer(nn.Module):
 
     def _heard(self, index: str) -> Callable[..., Any]:
         def add_audio(_module: nn.Module, _args: object, output: Any) -> Any:
-            if not self._on or self._context is None or self.adapters is None:
+            if self._backbone.caller is not self or self._context is None or self.adapters is None:
                 return output
             hidden = output[0] if isinstance(output, tuple) else output
             cached = self._context.keys_values
@@ -107,7 +109,7 @@ class AudioConditionedTransformer(nn.Module):
 
     def _updated(self, update: nn.Module) -> Callable[..., Any]:
         def add_update(_module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            if not self._on:
+            if self._backbone.caller is not self:
                 return output
             return output + update(args[0]).to(output.dtype)
 
@@ -126,12 +128,26 @@ class AudioConditionedTransformer(nn.Module):
 
         noisy: (B, C, F, h, w). first: (B, C, 1, h, w), clean. timestep: (B,) in the scheduler's units.
         """
-        self._context, self._on = audio, True
+        self._begin(audio)
         try:
-            return self._backbone.predict(self._call, noisy, first, timestep, text, fps).float()
+            output = self._backbone.predict(self._call, noisy, first, timestep, text, fps).float()
         finally:
-            if not torch.is_grad_enabled():
-                self._context, self._on = None, False
+            self._end()
+        if output.requires_grad:
+            output.register_hook(lambda _gradient: self._again(audio))
+        return output
+
+    def _begin(self, audio: AudioContext | None) -> None:
+        self._context, self._backbone.caller = audio, self
+
+    def _end(self) -> None:
+        self._context, self._backbone.caller = None, None
+
+    def _again(self, audio: AudioContext | None) -> None:
+        """Let hooks act as in the call whose backward pass begins, until that of another begins or all have ended."""
+        self._begin(audio)
+        # The engine's only way to tell of the end; torch's own FSDP is built on it.
+        torch.autograd.Variable._execution_engine.queue_callback(self._end)
 
     def _call(self, **arguments: Any) -> torch.Tensor:
         """The transformer on floating-point arguments in its own type; integers and timesteps stay as they are."""

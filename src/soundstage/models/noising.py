@@ -108,8 +108,9 @@ class DiffusionVelocity:
 
     def timestep(self, sigma: torch.Tensor) -> torch.Tensor:
         """See `Noising`; whole numbers."""
-        last = len(self._alphas_cumprod) - 1
-        return (sigma * len(self._alphas_cumprod)).long().clamp(max=last)
+        count = len(self._alphas_cumprod)
+        # The level of a timestep itself, t / count in float32, may lie a rounding below it.
+        return (sigma.double() * count + 1e-4).long().clamp(max=count - 1)
 
     def _parts(self, sigma: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         kept = self._alphas_cumprod.to(sigma.device)[self.timestep(sigma)]
