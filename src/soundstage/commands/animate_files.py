@@ -114,10 +114,11 @@ def seams_in_words(made: LongVideo) -> str:
     report = made.report
     if not report.seams:
         return "one window holds the sound: no seams"
+    drift = f"drift from the first frame to the last window's: {report.drift[-1]:.1f} levels of 255"
     if report.seam_ratio is None:
-        return f"{len(report.seams)} seams; the video stands still between them, so there is nothing to compare with"
+        return f"{len(report.seams)} seams; the video stands still between them: nothing to compare with; {drift}"
     each = ", ".join(f"frame {seam.frame}: {seam.ratio:.2f}" for seam in report.seams)
     return (
         f"{len(report.seams)} seams; the change there over the usual one, 1 being none to see: "
-        f"{report.seam_ratio:.2f} at worst ({each})"
+        f"{report.seam_ratio:.2f} at worst ({each}); {drift}"
     )

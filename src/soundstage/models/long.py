@@ -7,8 +7,10 @@
 What this cannot do: a window knows of the ones before it by one frame alone. Speed and direction of what moves are not
 carried over a seam; what left the picture before it is forgotten. Pictures drift, for every window starts from
 generated ones: errors of colour, sharpness and shape add up with the number of windows, and nothing brings them back.
-Where the two windows disagree in the overlap, the cross-fade shows both at once. The measure below sees jumps at seams;
-drift, which is slow, it does not see.
+Where the two windows disagree in the overlap, the cross-fade shows both at once.
+
+Two things are measured. Jumps: the change at seams over the usual one. Drift: how far each window's first frame is from
+the video's, which grows with what moves too, so that it is to be read against what the scene does.
 """
 
 from __future__ import annotations
@@ -63,10 +65,15 @@ class Seam:
 
 @dataclass(frozen=True)
 class SeamReport:
-    """All seams of a video; `usual_change` is the median change away from them."""
+    """All seams of a video.
+
+    usual_change: median change away from them. drift: of each window, the mean absolute difference between its first
+    frame and the video's, in levels of 0..255; the first is 0.
+    """
 
     usual_change: float
     seams: tuple[Seam, ...]
+    drift: tuple[float, ...]
 
     @property
     def seam_ratio(self) -> float | None:
@@ -186,8 +193,8 @@ def joined(videos: Sequence[NDArray[np.uint8]], plan: LongPlan) -> NDArray[np.ui
 
 
 def measure_seams(frames: NDArray[np.uint8], plan: LongPlan) -> SeamReport:
-    """Compare the changes from frame to frame at the seams of (T, H, W, 3) with those elsewhere."""
-    changes = np.array([np.abs(after.astype(np.int16) - before).mean() for before, after in pairwise(frames)])
+    """What `SeamReport` states, of frames (T, H, W, 3) that were put together by `plan`."""
+    changes = np.array([_difference(before, after) for before, after in pairwise(frames)])
     # Change t is from frame t to t + 1. The new window's share first grows from `start` to `start + 1`; the last change
     # that it still grows in is the one out of the overlap.
     spans = [slice(start, start + plan.overlap_frames) for start in plan.starts[1:]]
@@ -200,4 +207,9 @@ def measure_seams(frames: NDArray[np.uint8], plan: LongPlan) -> SeamReport:
         change = float(changes[span].max())
         rank = float((changes[away] < change).mean()) if away.any() else 0.0
         seams.append(Seam(span.start, change, change / usual if usual > 0 else None, rank))
-    return SeamReport(usual, tuple(seams))
+    drift = tuple(_difference(frames[0], frames[start]) for start in plan.starts)
+    return SeamReport(usual, tuple(seams), drift)
+
+
+def _difference(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    return float(np.abs(after.astype(np.int16) - before).mean())

@@ -98,6 +98,7 @@ def test_a_long_sound_is_animated_whole_and_its_seams_are_told(place: Path, tmp_
     assert (len(clip.frames), "15 frames at 6 fps" in result.output) == (15, True)  # 2.5 s
     assert len(clip.waveform) / clip.sample_rate == pytest.approx(2.5, abs=1024 / RATE)
     assert "3 seams" in result.output
+    assert "drift from the first frame" in result.output
     assert all(f"frame {frame}: " in result.output for frame in (4, 8, 12))
 
 

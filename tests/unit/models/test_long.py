@@ -14,7 +14,7 @@ from soundstage.errors import ConfigError
 from soundstage.models.animate import Animator
 from soundstage.models.long import LongPlan, animate_long, joined, measure_seams, plan_windows
 
-from .folders import WINDOW, image, tiny_model
+from .folders import WINDOW, image, tiny_model, tiny_pretrained
 
 RATE = 16000
 
@@ -147,6 +147,14 @@ def test_smooth_motion_has_no_seams_and_a_planted_jump_is_one() -> None:
     assert measure_seams(sliding(40, jump_at=20), plan).seam_ratio == pytest.approx(1.0, abs=0.05)
 
 
+def test_drift_is_the_distance_from_the_first_frame() -> None:
+    plan = plan_windows(Fraction(30), 1, 12, 3)
+    fading = np.repeat(np.arange(100, 70, -1, dtype=np.uint8), 48).reshape(30, 4, 4, 3)  # a level darker each frame
+    report = measure_seams(fading, plan)
+    assert report.drift == plan.starts == (0, 9, 18)
+    assert report.seam_ratio == 1.0  # so slow a change is no seam
+
+
 def test_a_still_video_has_no_usual_change() -> None:
     plan = plan_windows(Fraction(10), 1, 6, 2)
     report = measure_seams(np.full((10, 4, 4, 3), 9, np.uint8), plan)
@@ -158,3 +166,15 @@ def test_a_window_may_be_longer_than_the_trained_one(tmp_path: Path) -> None:
     wide = Animator.load(*folders, WindowConfig(num_frames=9, fps=6, size=16, audio_margin_sec=0.3))
     made = animate_long(wide, image(), np.zeros(2 * RATE, np.float32), RATE, "", num_inference_steps=1)
     assert (made.plan.window_frames, made.plan.overlap_frames, len(made.frames)) == (9, 3, 12)
+
+
+def test_windows_of_a_codec_that_packs_frames_meet_where_it_packs_them(tmp_path: Path) -> None:
+    packed = Animator.load(*tiny_pretrained(tmp_path, "wan2.2-ti2v"))  # 9 frames at 24 fps, 4 to a latent
+    sound = np.zeros(RATE, np.float32)
+    made = animate_long(packed, image(), sound, RATE, "", overlap_frames=5, num_inference_steps=1)
+    assert made.plan.starts == (0, 4, 8, 12, 16)
+    assert made.frames.shape == (24, 64, 96, 3)
+    alone = packed.animate(image(), sound, RATE, "", num_inference_steps=1)
+    assert np.array_equal(made.frames[:5], alone[:5])
+    with pytest.raises(ConfigError, match="packs 4 into a latent share 1 .* take 1 or 5"):
+        animate_long(packed, image(), sound, RATE, "", overlap_frames=3)
