@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..config.tree import TrainConfig
 from ..data.shards import NULL_CAPTION, ShardReader
@@ -67,7 +68,8 @@ class Feed:
         self._reader, self._config, self._rank = reader, config, rank
         self._per_rank = config.global_batch // world_size
         self._micro = min(config.micro_batch, self._per_rank)
-        self._weights = tuple(float(row["weight"]) for row in reader.rows)
+        self._weights = np.array([row["weight"] for row in reader.rows], dtype=np.float64)
+        self._order = lru_cache(maxsize=2)(self._drawn_order)  # a batch may span two epochs
         if config.global_batch % world_size or self._per_rank % self._micro:
             raise ConfigError(
                 f"global_batch={config.global_batch} does not divide into {world_size} rank(s) and micro batches of "
@@ -91,10 +93,13 @@ class Feed:
 
     def sample_at(self, position: int) -> int:
         """Index of the sample at a position of the endless stream."""
-        count = len(self._reader)
+        epoch, place = divmod(position, len(self._reader))
+        return int(self._order(epoch)[place])
+
+    def _drawn_order(self, epoch: int) -> NDArray[np.int64]:
         if self._config.weighting == "sampling":
-            return int(weighted_order(self._config.seed, position // count, self._weights)[position % count])
-        return int(permutation(self._config.seed, position // count, count)[position % count])
+            return weighted_order(self._config.seed, epoch, self._weights)
+        return permutation(self._config.seed, epoch, len(self._reader))
 
     def batch(self, positions: range) -> Batch:
         """The samples at `positions`; noise, level and dropout depend on seed and position alone."""
@@ -131,21 +136,21 @@ def shifted_level(uniform: float, shift: float) -> float:
     return shift * uniform / (1.0 + (shift - 1.0) * uniform)
 
 
-@lru_cache(maxsize=4)
-def permutation(seed: int, epoch: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order of an epoch."""
     return np.random.default_rng([seed, _TAG_ORDER, epoch]).permutation(count)
 
 
-@lru_cache(maxsize=4)
-def weighted_order(seed: int, epoch: int, weights: tuple[float, ...]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The order of an epoch in which sample i comes about N w_i / sum(w) times: the whole part always, the rest by lot.
+def weighted_order(seed: int, epoch: int, weights: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The order of an epoch of N samples with `weights` (N,): sample i comes about N w_i / sum(w) times.
+
+    The whole part of that always, the rest by lot.
 
     Systematic resampling: one random offset, then equal steps along the running sum of weights (Kitagawa, "Monte Carlo
     Filter and Smoother", 1996).
     """
     rng = np.random.default_rng([seed, _TAG_ORDER, epoch])
-    share = np.cumsum(np.asarray(weights)) / np.sum(weights)
+    share = np.cumsum(weights) / np.sum(weights)
     places = (np.arange(len(weights)) + rng.random()) / len(weights)
     return rng.permutation(np.minimum(np.searchsorted(share, places, side="right"), len(weights) - 1))
 

@@ -17,8 +17,9 @@ from soundstage.evaluation.metrics.motion import motion_correlation
 from soundstage.evaluation.protocol import ARMS, load_windows
 from soundstage.media.encode import write_video
 from soundstage.models.animate import Animator
+from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.load import new_backbone
-from soundstage.models.backbones.wan import save_stand_in
+from soundstage.models.backbones.stand_in import save_stand_in
 from soundstage.models.bundle import new_adapters, save_adapter
 from soundstage.stages import Execution, Inputs, Outcome, StageRecord, Work, Workspace, execute
 
@@ -69,7 +70,7 @@ def inputs_with(workspace: Workspace, uses: dict[int, str], still: int = -1, ski
     backbone = new_backbone(model.backbone, 0)
 
     def save(seed: int) -> Any:
-        adapters = new_adapters(backbone, model)
+        adapters = new_adapters(backbone, feature_grids(model.audio), model)
         make_heard(adapters, seed)
         return lambda out: save_adapter(out / "adapter", adapters, backbone, model, slice_.window, "stage")
 

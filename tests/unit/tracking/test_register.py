@@ -23,8 +23,9 @@ from soundstage.data.records import CLIPS, SELECTION, write_table
 from soundstage.errors import ConfigError, DataError
 from soundstage.media.decode import decode_clip
 from soundstage.models.animate import Animator
+from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.load import new_backbone
-from soundstage.models.backbones.wan import save_stand_in
+from soundstage.models.backbones.stand_in import save_stand_in
 from soundstage.models.bundle import new_adapters, save_adapter
 from soundstage.stages import Execution, Outcome, StageRecord, Work, Workspace, execute
 from soundstage.stages.files import write_json
@@ -108,7 +109,7 @@ class Trained:
 
     def _write_adapter(self, out: Path) -> None:
         torch.manual_seed(1)
-        adapters = new_adapters(self.backbone, self.config.model)
+        adapters = new_adapters(self.backbone, feature_grids(self.config.model.audio), self.config.model)
         for parameter in adapters.parameters():  # an adapter as it starts adds nothing; this one shall be heard
             torch.nn.init.normal_(parameter, std=0.5)
         save_adapter(out / "adapter", adapters, self.backbone, self.config.model, self.config.window, "finetune")

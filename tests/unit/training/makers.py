@@ -1,7 +1,9 @@
-"""Small shards by encode's own writer, from synthetic arrays, and jobs over them."""
+"""Small shards by encode's own writer, from synthetic arrays, jobs over them, and transformers without a checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from soundstage.config import load_config, stage_slice
 from soundstage.config.slices import TrainSlice
 from soundstage.data.records import SHARD_SAMPLES, write_table
 from soundstage.data.shards import EncodedSample, ShardReader, locate_samples, write_index, write_shard, write_text
-from soundstage.models.backbones.load import encode_captions, encoder_fingerprints, encoders, new_backbone
-from soundstage.models.backbones.wan import save_stand_in
+from soundstage.models.audio.load import feature_grids
+from soundstage.models.backbones.base import Backbone, CodecShape
+from soundstage.models.backbones.load import FAMILIES, encode_captions, encoder_fingerprints, encoders, new_backbone
+from soundstage.models.backbones.stand_in import save_stand_in
 from soundstage.training.job import TrainingJob
 
 CAPTIONS = ["", "a lamp flashes", "a bird flaps"]
@@ -34,20 +38,32 @@ def encoded_sample(config: TrainSlice, number: int, use: str, poisoned: bool = F
     latents = np.full((3, window.num_frames, window.size, window.size), -0.5, np.float32)
     latents[:, :moved, :, : window.size // 2] = rng.uniform(0, 1)
     latents[:, moved:, :, window.size // 2 :] = 0.8
-    hop = config.model.audio.hop_length / config.model.audio.sample_rate
-    times = np.arange(round((float(window.duration_sec) + 2 * window.audio_margin_sec) / hop) + 1) * hop
-    bump = np.exp(-(((times - window.audio_margin_sec - moved / window.fps) / 0.03) ** 2))
-    audio = bump[:, None] * np.ones(config.model.audio.num_mel_bins + 1) - 0.5
+    audio = {}
+    for name, grid in feature_grids(config.model.audio).items():
+        count = round((float(window.duration_sec) + 2 * window.audio_margin_sec) / grid.hop_sec) + 1
+        times = grid.times_sec(count, -window.audio_margin_sec).double().numpy()
+        # As wide as a hop at least, else a coarse encoder hears nothing of it.
+        bump = np.exp(-(((times - moved / window.fps) / max(0.03, grid.hop_sec)) ** 2))
+        audio[name] = (bump[:, None] * np.ones(grid.dim) - 0.5).astype(np.float16)
     about: dict[str, Any] = {"key": f"{number:032x}", "clip_id": f"clip{number:02d}", "use": use, "weight": 1.0}
     about |= {"caption": CAPTIONS[1 + number % 2], "window_start_us": 0, "flip": False}
     latents = np.where(poisoned, np.float32("nan"), latents)
-    return EncodedSample(about["key"], latents.astype(np.float16), audio.astype(np.float16), about)
+    return EncodedSample(about["key"], latents.astype(np.float16), audio, about)
 
 
-def write_shards(folder: Path, config: TrainSlice, count: int, poisoned: int = -1, validation: int = 2) -> None:
-    """An encode payload of `count` samples that pretrain, and a few for validation."""
+def write_shards(
+    folder: Path,
+    config: TrainSlice,
+    count: int,
+    poisoned: int = -1,
+    validation: int = 2,
+    weights: Mapping[int, float] | None = None,
+) -> None:
+    """An encode payload of `count` samples that pretrain, weighing 1 or what is told by number, and some held out."""
     uses = ["pretrain"] * count + ["validation"] * validation
     made = [encoded_sample(config, n, use, n == poisoned) for n, use in enumerate(uses)]
+    for number, weight in (weights or {}).items():
+        made[number].about["weight"] = weight
     paths, rows, counts = [], [], {}
     for first in range(0, len(made), PER_SHARD):
         path, batch = folder / "shards" / f"{len(paths):06d}.tar", made[first : first + PER_SHARD]
@@ -59,19 +75,79 @@ def write_shards(folder: Path, config: TrainSlice, count: int, poisoned: int = -
             offset, size = spans[item.key]
             rows.append(item.about | {"shard": f"shards/{path.name}", "offset": offset, "size": size})
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
-    write_text(folder / "text.safetensors", encode_captions(encoders(config.model)[1], CAPTIONS))
-    about = {"captions": CAPTIONS, "fingerprints": encoder_fingerprints(config.model)}
+    embedded = encode_captions(encoders(config.model.backbone)[1], CAPTIONS)
+    write_text(folder / "text.safetensors", embedded.embeddings, embedded.mask)
+    grids = {name: asdict(grid) for name, grid in feature_grids(config.model.audio).items()}
+    about = {"captions": CAPTIONS, "fingerprints": fingerprints(config), "grids": grids}
     write_index(folder, paths, counts, about)
 
 
 def reader_of(folder: Path, config: TrainSlice) -> ShardReader:
     """The samples that pretrain."""
-    return ShardReader(folder, encoder_fingerprints(config.model), {"pretrain"})
+    return ShardReader(folder, fingerprints(config), {"pretrain"})
+
+
+def fingerprints(config: TrainSlice) -> dict[str, str]:
+    """Identity of the configured encoders."""
+    return encoder_fingerprints(config.model.backbone, config.model.audio)
 
 
 def write_backbone(folder: Path, config: TrainSlice) -> None:
     """An untrained stand-in on disk."""
     save_stand_in(new_backbone(config.model.backbone, 0), folder)
+
+
+def bare_backbone(family: str) -> Backbone:
+    """A tiny random transformer of a pretrained family, 4 latent channels, with no codec or text encoder to load."""
+    import diffusers
+
+    sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 16, "in_channels": 4, "out_channels": 4}
+    kinds: dict[str, tuple[str, dict[str, Any], int, str, dict[str, Any]]] = {
+        "wan": (
+            "WanTransformer3DModel",
+            {"text_dim": 16, "freq_dim": 32, "ffn_dim": 64, "rope_max_seq_len": 32},
+            4,
+            "UniPCMultistepScheduler",
+            {"prediction_type": "flow_prediction", "use_flow_sigmas": True},
+        ),
+        "ltx": (
+            "LTXVideoTransformer3DModel",
+            {"cross_attention_dim": 32, "caption_channels": 16},
+            8,
+            "FlowMatchEulerDiscreteScheduler",
+            {},
+        ),
+        "cogvideox": (
+            "CogVideoXTransformer3DModel",
+            {
+                "text_embed_dim": 16,
+                "max_text_seq_length": 48,
+                "sample_width": 8,
+                "sample_height": 8,
+                "sample_frames": 9,
+            },
+            4,
+            "CogVideoXDDIMScheduler",
+            {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+        ),
+    }
+    kind, arguments, stride, scheduler, settings = kinds[family]
+    torch.manual_seed(0)
+    return FAMILIES[family](
+        transformer=getattr(diffusers, kind)(num_layers=2, **sizes, **arguments).eval(),
+        codec_shape=CodecShape(channels=4, temporal_stride=stride, spatial_stride=8),
+        scheduler_class=scheduler,
+        scheduler_config=settings,
+        fingerprint=family,
+        licence="none",
+        origin="random",
+        load_codec=_nothing_to_load,
+        load_text=_nothing_to_load,
+    )
+
+
+def _nothing_to_load() -> Any:
+    raise AssertionError("training loads neither codec nor text encoder")
 
 
 def job_in(root: Path, config: TrainSlice, shards: Path, backbone: Path | None) -> TrainingJob:

@@ -13,16 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from soundstage.config.tree import (
-    AdapterConfig,
-    AudioFeatureConfig,
-    BackboneConfig,
-    ModelConfig,
-    TrainConfig,
-    WindowConfig,
-)
+from soundstage.config.audio import AudioConfig, LogMelConfig
+from soundstage.config.tree import AdapterConfig, BackboneConfig, ModelConfig, TrainConfig, WindowConfig
 from soundstage.evaluation.metrics.motion import motion_correlation
-from soundstage.models.audio.mel import LogMelOnset
+from soundstage.models.audio.base import AudioFeatures
+from soundstage.models.audio.load import encode_sound, load_audio_encoders
 from soundstage.models.backbones.base import Backbone
 from soundstage.models.backbones.load import new_backbone
 from soundstage.models.bundle import new_adapters
@@ -44,7 +39,7 @@ CONFIG = ModelConfig(
     backbone=BackboneConfig(
         prediction="velocity", num_layers=3, num_attention_heads=4, attention_head_dim=16, ffn_dim=256, text_dim=16
     ),
-    audio=AudioFeatureConfig(num_mel_bins=16),
+    audio=AudioConfig(encoders={"mel": LogMelConfig(num_mel_bins=16)}),
     adapter=AdapterConfig(inner_dim=8, heads=2, audio_dim=16),
 )
 
@@ -63,10 +58,11 @@ class Clips:
             frames.append(large.reshape(FRAMES, SIZE, 6, SIZE, 6, 3).mean(axis=(2, 4)).astype(np.uint8))
             for track, delay in ((sounds, 0.0), (late, LATE_FRAMES / FPS)):
                 track.append(scene.sound(np.random.default_rng(9), FRAMES / FPS + 2 * MARGIN, RATE, MARGIN + delay))
-        extractor = LogMelOnset(CONFIG.audio)
+        encoders = load_audio_encoders(CONFIG.audio)
+        self.grids = {name: encoder.grid for name, encoder in encoders.items()}
         self.frames = np.stack(frames)
-        self.true = extractor(torch.from_numpy(np.stack(sounds)), -MARGIN)
-        self.late = extractor(torch.from_numpy(np.stack(late)), -MARGIN)
+        self.true = encode_sound(encoders, torch.from_numpy(np.stack(sounds)), -MARGIN)
+        self.late = encode_sound(encoders, torch.from_numpy(np.stack(late)), -MARGIN)
 
 
 def fit(objective: DenoisingObjective, parameters: list[nn.Parameter], data: Batch, steps: int, peak: float) -> None:
@@ -81,8 +77,8 @@ def fit(objective: DenoisingObjective, parameters: list[nn.Parameter], data: Bat
         latents = data.latents[chosen]
         noise = torch.randn(latents.shape, generator=generator)
         sigma = torch.rand(BATCH, generator=generator)
-        text = data.text.expand(BATCH, -1, -1)
-        loss = objective(Batch(latents, data.audio[chosen], text, noise, sigma, torch.ones(BATCH), ()))
+        audio = {name: heard[chosen] for name, heard in data.audio.items()}
+        loss = objective(Batch(latents, audio, data.text.expand(BATCH), noise, sigma, torch.ones(BATCH), ()))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -94,26 +90,30 @@ def trained(clips: Clips) -> tuple[Backbone, AudioConditionedTransformer, Batch]
     backbone = new_backbone(CONFIG.backbone, seed=0)
     none = torch.zeros(0)
     latents = backbone.codec.encode(torch.from_numpy(clips.frames))
-    data = Batch(latents, clips.true.features, backbone.text.encode(["a drum"]), none, none, none, ())
+    audio = {name: heard.features for name, heard in clips.true.items()}
+    data = Batch(latents, audio, backbone.text.encode(["a drum"]), none, none, none, ())
     settings = (CONFIG, WINDOW, TrainConfig())
-    deaf = AudioConditionedTransformer(backbone.transformer, backbone.blocks, None)
+    deaf = AudioConditionedTransformer(backbone, None)
     fit(DenoisingObjective(backbone, deaf, *settings), list(deaf.parameters()), data, BACKBONE_STEPS, 2e-3)
     backbone.transformer.requires_grad_(False)
-    adapters = new_adapters(backbone, CONFIG)
-    model = AudioConditionedTransformer(backbone.transformer, backbone.blocks, adapters)
+    adapters = new_adapters(backbone, clips.grids, CONFIG)
+    model = AudioConditionedTransformer(backbone, adapters)
     fit(DenoisingObjective(backbone, model, *settings), list(adapters.parameters()), data, ADAPTER_STEPS, 6e-3)
     return backbone, model, data
 
 
 def generate(
-    backbone: Backbone, model: AudioConditionedTransformer, data: Batch, features: torch.Tensor, times: torch.Tensor
+    backbone: Backbone, model: AudioConditionedTransformer, data: Batch, heard: dict[str, AudioFeatures]
 ) -> NDArray[np.uint8]:
     assert model.adapters is not None
-    windows = audio_windows(frame_spans(FRAMES, FPS), times, CONFIG.adapter.window_sec)
-    context = model.adapters.context(features, windows, torch.ones(len(features)))
+    spans, reach, grids = frame_spans(FRAMES, FPS), CONFIG.adapter.window_sec, model.adapters.grids
+    windows = {name: audio_windows(spans, h.times_sec, reach, grids[name].hop_sec) for name, h in heard.items()}
+    count = len(STRUCK_FRAMES)
+    context = model.adapters.context({name: h.features for name, h in heard.items()}, windows, torch.ones(count))
     latents = sample_latents(
-        *(model, backbone, data.latents[:, :, :1], data.text.expand(len(features), -1, -1), data.text, context),
+        *(model, backbone, data.latents[:, :, :1], data.text.expand(count), data.text, context),
         num_latent_frames=FRAMES,
+        fps=FPS,
         seeds=[100, 101, 102, 103],
         num_inference_steps=8,
         guidance=Guidance(),
@@ -128,8 +128,8 @@ def test_velocity_learned_by_adapters_follows_true_and_not_shifted_sound() -> No
         clips = Clips()
         assert (clips.frames[:, 0] == clips.frames[0, 0]).all(), "the first picture must not tell the clips apart"
         backbone, model, data = trained(clips)
-        true = generate(backbone, model, data, clips.true.features, clips.true.times_sec)
-        late = generate(backbone, model, data, clips.late.features, clips.late.times_sec)
+        true = generate(backbone, model, data, clips.true)
+        late = generate(backbone, model, data, clips.late)
     finally:
         torch.set_num_threads(threads)
     assert model.adapters is not None
