@@ -176,5 +176,5 @@ def test_windows_of_a_codec_that_packs_frames_meet_where_it_packs_them(tmp_path:
     assert made.frames.shape == (24, 64, 96, 3)
     alone = packed.animate(image(), sound, RATE, "", num_inference_steps=1)
     assert np.array_equal(made.frames[:5], alone[:5])
-    with pytest.raises(ConfigError, match="packs 4 into a latent share 1 .* take 1 or 5"):
+    with pytest.raises(ConfigError, match=r"packs 4 into a latent share 1 .* take 1 or 5"):
         animate_long(packed, image(), sound, RATE, "", overlap_frames=3)
