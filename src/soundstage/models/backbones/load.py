@@ -114,7 +114,16 @@ def reference_pretrained(config: BackboneConfig, folder: Path) -> Backbone:
 
 
 def new_backbone(config: BackboneConfig, seed: int) -> StandIn:
-    """An untrained stand-in."""
+    """An untrained stand-in.
+
+    Raises:
+        ConfigError: the configuration names a checkpoint, which would be trained over in silence.
+    """
+    if config.pretrained is not None:
+        raise ConfigError(
+            f"model.backbone.pretrained={config.pretrained!r} is a checkpoint to load; a stand-in is made only where "
+            "none is named: set it to null"
+        )
     return create_stand_in(config, seed)
 
 
