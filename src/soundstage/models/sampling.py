@@ -120,7 +120,8 @@ class _Passes:
         self, latents: torch.Tensor, timestep: torch.Tensor, text: TextEmbedding, audio: AudioContext | None
     ) -> torch.Tensor:
         first = self._first.repeat(len(latents) // len(self._first), 1, 1, 1, 1)
-        output: torch.Tensor = self._model(latents, first, timestep.expand(len(latents)), text, self._fps, audio)
+        told = timestep.to(latents.device).expand(len(latents))  # schedulers keep their steps on the CPU
+        output: torch.Tensor = self._model(latents, first, told, text, self._fps, audio)
         return output
 
 

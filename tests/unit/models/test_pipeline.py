@@ -18,6 +18,7 @@ from soundstage.errors import ConfigError
 from soundstage.models.animate import Animator
 from soundstage.models.backbones.load import load_backbone
 from soundstage.models.pipeline import AudioSyncPipeline
+from soundstage.models.sampling import Guidance
 
 from .folders import image, tiny_model, tiny_pretrained
 
@@ -230,6 +231,21 @@ def test_devices_and_types_move_as_diffusers_moves_them(tmp_path: Path) -> None:
     pipeline.to("meta")
     everything = (pipeline.animator.model, pipeline.vae, pipeline.text_encoder)
     assert {tensor.device.type for module in everything for tensor in module.parameters()} == {"meta"}
+
+
+def test_all_that_the_transformer_is_given_lies_on_its_device(tmp_path: Path) -> None:
+    # The device that every machine has and that is not the CPU; it computes shapes alone.
+    animator = Animator.load(*tiny_model(tmp_path)).to("meta")
+    found: set[str] = set()
+
+    def watch(_module: torch.nn.Module, _args: Any, given: dict[str, Any]) -> None:
+        found.update(value.device.type for value in given.values() if isinstance(value, torch.Tensor))
+
+    animator.backbone.transformer.register_forward_pre_hook(watch, with_kwargs=True)
+    latents = animator.latents_batch(
+        image()[None], None, ["a click"], seeds=[0], num_inference_steps=2, guidance=Guidance(text=2.0)
+    )
+    assert (found, latents.device.type) == ({"meta"}, "meta")
 
 
 def test_diffusers_sees_the_components(pipeline: AudioSyncPipeline) -> None:
