@@ -5,59 +5,22 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from soundstage.config import Config, load_config, stage_slice
 from soundstage.config.slices import EncodeSlice
-from soundstage.data import encode
-from soundstage.data.records import CLIPS, SELECTION, SHARD_SAMPLES, read_table, write_table
+from soundstage.data.records import SHARD_SAMPLES, read_table
 from soundstage.data.shards import ShardReader
 from soundstage.errors import DataError
-from soundstage.media.encode import write_video
-from soundstage.models.backbones.load import encoder_fingerprints
-from soundstage.stages import Execution, Inputs, Outcome, StageRecord, Work, Workspace, execute
+from soundstage.models.audio.load import feature_grids
+from soundstage.stages import Execution, StageRecord, Workspace
 
-FPS, RATE, FRAMES = 24, 16000, 60
-CLICK_SEC = 1.2
+from .encoding import CLICK_SEC, FPS, config, reader_of, records, run, write_clip
+
 SHIFTS = {"clip0": 0.0, "clip1": 0.4, "clip2": -0.3, "clip3": 0.0, "clip4": 0.0}
 USES = {"clip0": "pretrain", "clip1": "finetune", "clip2": "pretrain", "clip3": "test", "clip4": "validation"}
-
-
-class Nothing(Config):
-    pass
-
-
-def config(**encode_changes: Any) -> EncodeSlice:
-    changes = [f"encode.{name}={value}" for name, value in encode_changes.items()]
-    found = stage_slice("encode", load_config("micro", overrides=changes))
-    assert isinstance(found, EncodeSlice)
-    return found
-
-
-def write_clip(workspace: Workspace, clip_id: str, label_level: int) -> dict[str, Any]:
-    """A clip bright on its left, its level rising from frame to frame, with one click."""
-    uri = f"media/{clip_id}.mp4"
-    frames = np.zeros((FRAMES, 48, 48, 3), np.uint8)
-    frames[:, :, :24] = (label_level + np.arange(FRAMES))[:, None, None, None]
-    sound = np.zeros(FRAMES * RATE // FPS, np.float32)
-    sound[round(CLICK_SEC * RATE) :][:80] = 0.9
-    write_video(workspace.resolve(uri), frames, FPS, sound, RATE)
-    texts = dict.fromkeys(CLIPS.names, "x")
-    numbers = {"start_us": 0, "duration_us": 2_500_000, "fps_num": FPS, "fps_den": 1, "num_frames": FRAMES}
-    numbers |= {"width": 48, "height": 48, "sample_rate": RATE, "channels": 1}
-    return texts | numbers | {"clip_id": clip_id, "media_uri": uri, "caption": f"caption of {clip_id}"}
-
-
-def record(workspace: Workspace, stage: str, name: str, schema: Any, rows: list[dict[str, Any]]) -> StageRecord:
-    def write(_config: Nothing, _inputs: Inputs, work: Work) -> Outcome:
-        write_table(work.out / name, schema, rows, ["clip_id"])
-        return Outcome()
-
-    return execute(stage, write, Nothing(), {}, workspace, code_version=str(rows)[:200], cacheable=False).record
 
 
 @pytest.fixture(scope="module")
@@ -68,25 +31,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, dict[
         {"clip_id": c, "use": USES[c], "reasons": "", "weight": 1.0 + n, "audio_shift_sec": SHIFTS[c]}
         for n, c in enumerate(SHIFTS)
     ]
-    clips_record = record(workspace, "split", "clips.parquet", CLIPS, clips)
-    return workspace, {
-        "clips": clips_record,
-        "selection": record(workspace, "select", "selection.parquet", SELECTION, chosen),
-    }
-
-
-def run(prepared: tuple[Workspace, dict[str, StageRecord]], slice_: EncodeSlice) -> Execution:
-    workspace, inputs = prepared
-    return execute("encode", encode.run, slice_, inputs, workspace, code_version="v", cacheable=False)
+    return workspace, records(workspace, clips, chosen)
 
 
 @pytest.fixture(scope="module")
 def encoded(prepared: tuple[Workspace, dict[str, StageRecord]]) -> tuple[Execution, ShardReader, EncodeSlice]:
     slice_ = config(windows_per_clip=6)
     done = run(prepared, slice_)
-    folder = prepared[0].resolve(done.record.payload)
-    uses = {"pretrain", "finetune", "validation"}
-    return done, ShardReader(folder, encoder_fingerprints(slice_.model), uses), slice_
+    return done, reader_of(prepared[0], done, slice_), slice_
 
 
 def test_every_training_clip_is_encoded_and_no_test_clip(encoded: tuple[Execution, ShardReader, EncodeSlice]) -> None:
@@ -125,12 +77,14 @@ def test_samples_hold_their_window_mirrored_where_they_say_so(
 
 def test_a_click_is_heard_at_its_time_plus_the_shift(encoded: tuple[Execution, ShardReader, EncodeSlice]) -> None:
     _, reader, slice_ = encoded
-    hop = slice_.model.audio.hop_length / slice_.model.audio.sample_rate
+    (grid,) = feature_grids(slice_.model.audio).values()
+    assert (grid.hop_sec, grid.dim) == (0.01, 17)
+    hop = grid.hop_sec
     margin, length = slice_.window.audio_margin_sec, float(slice_.window.duration_sec)
     heard: set[str] = set()
     for position, row in enumerate(reader.rows):
-        _, audio = reader.read(position)
-        assert audio.shape == (round((length + 2 * margin) / hop) + 1, slice_.model.audio.num_mel_bins + 1)
+        audio = reader.read(position)[1]["mel"]
+        assert audio.shape == (round((length + 2 * margin) / hop) + 1, grid.dim)
         expected = CLICK_SEC + SHIFTS[row["clip_id"]] - row["window_start_us"] * 1e-6
         if -margin + 0.05 < expected < length + margin - 0.05:
             loudest = int(audio[:, :-1].sum(dim=1).argmax()) * hop - margin
@@ -143,7 +97,10 @@ def test_a_click_is_heard_at_its_time_plus_the_shift(encoded: tuple[Execution, S
 def test_captions_are_embedded_once(encoded: tuple[Execution, ShardReader, EncodeSlice]) -> None:
     _, reader, _ = encoded
     assert reader.index["captions"] == ["", *(f"caption of clip{n}" for n in (0, 1, 2, 4))]
-    assert not torch.equal(reader.text("caption of clip0"), reader.text("caption of clip1"))
+    (first, mask), (second, _) = reader.text("caption of clip0"), reader.text("caption of clip1")
+    assert not torch.equal(first, second)
+    # A byte is a token, and the sentence ends with one.
+    assert (int(mask.sum()), mask.shape[0]) == (len("caption of clip0") + 1, first.shape[0])
 
 
 def test_encoding_again_gives_the_same_bytes(
@@ -157,10 +114,7 @@ def test_encoding_again_gives_the_same_bytes(
 def test_without_a_clip_to_train_on_nothing_is_written(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "workspace")
     row = {"clip_id": "a", "use": "dropped", "reasons": "silent", "weight": 1.0, "audio_shift_sec": 0.0}
-    inputs = {
-        "clips": record(workspace, "split", "clips.parquet", CLIPS, [write_clip(workspace, "a", 80)]),
-        "selection": record(workspace, "select", "selection.parquet", SELECTION, [row]),
-    }
+    inputs = records(workspace, [write_clip(workspace, "a", 80)], [row])
     with pytest.raises(DataError, match="no clip is selected for pretraining; see the funnel"):
         run((workspace, inputs), config())
 

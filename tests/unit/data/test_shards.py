@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from soundstage.data.shards import (
 )
 from soundstage.errors import DataError
 
+Alter = Callable[[bytearray, dict[str, tarfile.TarInfo]], None]
 FINGERPRINTS = {"codec": "pixels", "audio": "a1"}
 
 
@@ -32,7 +35,13 @@ def sample(number: int, use: str = "pretrain") -> EncodedSample:
     about: dict[str, Any] = {"key": key, "clip_id": f"clip{number}", "use": use, "caption": "a lamp", "weight": 1.0}
     about |= {"window_start_us": number, "flip": False}
     latents = rng.normal(size=(3, 4, 8, 8)).astype(np.float16)
-    return EncodedSample(key, latents, rng.normal(size=(50 + number, 17)).astype(np.float16), about)
+    audio = {name: rng.normal(size=shape).astype(np.float16) for name, shape in shapes(number).items()}
+    return EncodedSample(key, latents, audio, about)
+
+
+def shapes(number: int) -> dict[str, tuple[int, int]]:
+    """Of what two encoders hear: a fine one, and a coarse one whose name sorts before it."""
+    return {"mel": (50 + number, 17), "ast": (5, 12)}
 
 
 def write_payload(folder: Path, samples: list[EncodedSample], per_shard: int = 3) -> None:
@@ -47,7 +56,8 @@ def write_payload(folder: Path, samples: list[EncodedSample], per_shard: int = 3
             offset, size = spans[item.key]
             rows.append(item.about | {"shard": f"shards/{path.name}", "offset": offset, "size": size})
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
-    write_text(folder / "text.safetensors", torch.arange(2 * 3 * 4.0).view(2, 3, 4))
+    mask = torch.tensor([[True, False, False], [True, True, False]])
+    write_text(folder / "text.safetensors", torch.arange(2 * 3 * 4.0).view(2, 3, 4), mask)
     write_index(folder, shards, counts, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS})
 
 
@@ -71,8 +81,25 @@ def test_plain_webdataset_reads_what_we_wrote(payload: Path) -> None:
     for number, item in enumerate(found):
         wanted = sample(number)
         assert np.array_equal(np.load(io.BytesIO(item["latents.npy"])), wanted.latents)
-        assert np.array_equal(np.load(io.BytesIO(item["audio.npy"])), wanted.audio)
+        assert {name for name in item if name.startswith("audio.")} == {"audio.mel.npy", "audio.ast.npy"}
+        for name, features in wanted.audio.items():
+            found_features = np.load(io.BytesIO(item[f"audio.{name}.npy"]))
+            assert found_features.dtype == np.float16
+            assert np.array_equal(found_features, features)
         assert json.loads(item["json"]).items() >= {"clip_id": f"clip{number}", "caption": "a lamp"}.items()
+
+
+def test_a_decoding_webdataset_pipeline_gives_arrays(payload: Path) -> None:
+    urls = sorted(str(path) for path in (payload / "shards").glob("*.tar"))
+    fields = ("latents.npy", "audio.mel.npy", "audio.ast.npy", "json")
+    found = list(webdataset.WebDataset(urls, shardshuffle=False).decode().to_tuple(*fields))
+    assert len(found) == 7
+    for number, (latents, mel, ast, about) in enumerate(found):
+        wanted = sample(number)
+        assert np.array_equal(latents, wanted.latents)
+        assert np.array_equal(mel, wanted.audio["mel"])
+        assert np.array_equal(ast, wanted.audio["ast"])
+        assert about["key"] == wanted.key
 
 
 def test_any_sample_is_read_at_once(payload: Path) -> None:
@@ -81,10 +108,14 @@ def test_any_sample_is_read_at_once(payload: Path) -> None:
     for position in (6, 0, 3, 3):
         latents, audio = reader.read(position)
         wanted = sample(position)
-        assert latents.dtype == audio.dtype == torch.float32
         assert torch.equal(latents, torch.from_numpy(wanted.latents).float())
-        assert torch.equal(audio, torch.from_numpy(wanted.audio).float())
-    assert reader.text("a lamp")[0, 0] == 12
+        assert audio.keys() == wanted.audio.keys()
+        for name, features in audio.items():
+            assert latents.dtype == features.dtype == torch.float32
+            assert torch.equal(features, torch.from_numpy(wanted.audio[name]).float())
+    embedding, mask = reader.text("a lamp")
+    assert embedding[0, 0] == 12
+    assert mask.tolist() == [True, True, False]
     reader.close()
 
 
@@ -111,23 +142,50 @@ def test_a_shard_of_another_size_is_refused_by_name(payload: Path) -> None:
         ShardReader(payload, FINGERPRINTS, {"pretrain"})
 
 
-@pytest.mark.parametrize("part", ["name", "latents", "audio"])
+@pytest.mark.parametrize("part", ["name", "latents", "mel", "ast"])
 def test_an_altered_byte_is_refused_by_sample_and_clip(payload: Path, part: str) -> None:
     row = read_table(payload / "samples.parquet", SHARD_SAMPLES)[4]
     path = payload / row["shard"]
     data = bytearray(path.read_bytes())
     wanted = sample(4)
-    places = {
-        "name": row["offset"],
-        "latents": data.index(wanted.latents.tobytes(), row["offset"]) + 11,
-        "audio": data.index(wanted.audio.tobytes(), row["offset"]) + 100,
-    }
+    places = {"name": row["offset"], "latents": data.index(wanted.latents.tobytes(), row["offset"]) + 11}
+    places |= {name: data.index(item.tobytes(), row["offset"]) + 100 for name, item in wanted.audio.items()}
     data[places[part]] ^= 0x01
     path.write_bytes(bytes(data))
     reader = ShardReader(payload, FINGERPRINTS, {"pretrain", "validation"})
     with pytest.raises(DataError, match=rf"sample {row['key']} of clip clip4 .* rerun `soundstage encode`"):
         reader.read(4)
     reader.read(3)
+    reader.read(5)
+
+
+def exchanged(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    """The coarse features of clips 3 and 4 change places; both have the same length."""
+    one, other = (members[f"{sample(n).key}.audio.ast.npy"] for n in (3, 4))
+    first, second = (bytes(data[m.offset_data :][: m.size]) for m in (one, other))
+    for member, content in ((one, second), (other, first)):
+        data[member.offset_data : member.offset_data + member.size] = content
+
+
+def renamed(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    """The coarse features of clip 4 stand under another encoder's name, in a header with the right checksum."""
+    member = members[f"{sample(4).key}.audio.ast.npy"]
+    member.name = f"{sample(4).key}.audio.yam.npy"
+    data[member.offset_data - 512 : member.offset_data] = member.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize("alter", [exchanged, renamed])
+def test_sound_members_that_are_not_those_written_are_refused(payload: Path, alter: Alter) -> None:
+    path = payload / "shards" / "000001.tar"
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as archive:
+        alter(data, {member.name: member for member in archive.getmembers()})
+    path.write_bytes(bytes(data))
+    assert len(list(webdataset.WebDataset(str(path), shardshuffle=False).decode())) == 3, "a tar that others read"
+    reader = ShardReader(payload, FINGERPRINTS, {"pretrain", "validation"})
+    message = rf"sample {sample(4).key} of clip clip4 is not there \(its bytes do not have the hash written beside them"
+    with pytest.raises(DataError, match=message):
+        reader.read(4)
     reader.read(5)
 
 
