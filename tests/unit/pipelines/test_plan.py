@@ -65,6 +65,41 @@ def test_results_follow_the_content_of_inputs_not_their_making(tmp_path):
     assert "split" not in changed.results(workspace)
 
 
+def test_another_adapter_finds_what_was_encoded_and_the_backbone(tmp_path):
+    workspace, plan = Workspace.open(tmp_path), _plan(load_config("micro"))
+    for name in list(STAGES)[: list(STAGES).index("pretrain") + 1]:
+        _make(plan, name, workspace, name)
+    assert {"encode", "backbone", "pretrain"} <= set(plan.results(workspace))
+
+    def found(*overrides: str) -> set[str]:
+        results = _plan(load_config("micro", overrides=overrides)).results(workspace)
+        return {"encode", "backbone", "pretrain"} & set(results)
+
+    adapter = ("model.adapter.window_sec=.inf", "model.adapter.low_rank=1", "model.adapter.inner_dim=1")
+    assert found(*adapter) == {"encode", "backbone"}
+    assert found("model.audio.encoders.mel.hop_length=80") == set()
+    assert found("model.audio.encoders.tower.type=sync_tower") == set()
+
+
+def test_a_checkpoint_that_changes_reruns_encode_and_backbone_alone(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "listed.mp4").write_bytes(b"never opened")
+    (tmp_path / "model").mkdir()
+    weights = tmp_path / "model" / "weights"
+    weights.write_bytes(b"one")
+    workspace = Workspace.open(tmp_path / "workspace")
+    overrides = [f"ingest.source={tmp_path / 'source'}", f"model.backbone.pretrained={tmp_path / 'model'}"]
+    config = load_config("micro", overrides=overrides)
+    before = Plan.of(config, workspace)
+    weights.write_bytes(b"other")
+    after = Plan.of(config, workspace)
+    assert {name for name in STAGES if before.external[name] != after.external[name]} == {"encode", "backbone"}
+    sent = after.arguments()
+    assert sent["encode_checkpoint"] == sent["backbone_checkpoint"] == after.external["encode"] != ""
+    stand_in = Plan.of(load_config("micro", overrides=overrides[:1]), workspace)
+    assert stand_in.external["encode"] == stand_in.external["backbone"] == ""
+
+
 def test_unknown_stage_is_answered_with_the_known_ones():
     with pytest.raises(Exception, match=r"no stage is called 'scoer'.*ingest, split"):
         find_stage("scoer")
