@@ -25,11 +25,6 @@ FORWARD, BACKWARD = 2 * 0.008, 2 * 0.008 * 2**0.5
 CONFIG = model_config(low_rank=2)
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("checkpoints"))
-
-
 @pytest.fixture(params=["wan2.1-t2v", "wan2.2-ti2v", "ltx-0.9.5", "cogvideox-5b-i2v"])
 def scenes(request: pytest.FixtureRequest, shelf: Shelf) -> tuple[Scene, Scene]:
     """The same checkpoint, loaded in float32 and in bfloat16."""

@@ -19,11 +19,6 @@ CONFIG = model_config(low_rank=2)
 Hearing = tuple[AudioAdapters, AudioConditionedTransformer]
 
 
-@pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
-    return Shelf(tmp_path_factory.mktemp("checkpoints"))
-
-
 @pytest.fixture(params=["stand-in", "wan2.1-t2v", "ltx-0.9.5", "cogvideox-5b-i2v"])
 def scene(request: pytest.FixtureRequest, shelf: Shelf) -> Scene:
     """A fresh backbone of every family."""

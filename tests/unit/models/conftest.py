@@ -1,10 +1,10 @@
-"""Tiny checkpoints on disk, made once for all tests of this folder."""
+"""Tiny checkpoints on disk, made once for all tests of the models."""
 
 from __future__ import annotations
 
 import pytest
 
-from .tiny import Shelf
+from .backbones.tiny import Shelf
 
 
 @pytest.fixture(scope="session")
