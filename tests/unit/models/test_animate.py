@@ -18,6 +18,7 @@ from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.stand_in import save_stand_in
 from soundstage.models.bundle import new_adapters, save_adapter
 from soundstage.models.sampling import Guidance
+from soundstage.models.windows import audio_windows, frame_spans
 
 from .makers import WINDOW, backbone, make_heard, model_config
 
@@ -82,20 +83,21 @@ def test_the_window_hears_the_sound_at_its_times(folders: tuple[Path, Path]) -> 
 def test_every_encoder_hears_the_click_in_the_frames_around_it(folders: tuple[Path, Path]) -> None:
     # What frames attend to with a click against what they attend to in silence.
     animator, at_sec = Animator.load(*folders), 0.5
-    grids = animator.model.adapters.grids if animator.model.adapters else {}
-    contexts = []
-    for sound in (click(at_sec), np.zeros(88200, np.float32)):
-        heard = animator._heard(animator.window_sound(sound, 44100, 0.0)[None], WINDOW.num_frames)
+    assert animator.model.adapters is not None
+    grids, window_sec = animator.model.adapters.grids, CONFIG.adapter.window_sec
+    contexts, clips = [], [animator.window_sound(sound, 44100, 0.0) for sound in (click(at_sec), click(at_sec) * 0)]
+    for clip in clips:
+        heard = animator._heard(clip[None], WINDOW.num_frames)
         assert isinstance(heard, AudioContext)
         contexts.append(heard)
-    click_heard, silence = contexts
-    assert torch.equal(click_heard.visible, silence.visible)
-    differs = (click_heard.tokens - silence.tokens)[0].abs().amax(dim=-1) * silence.visible
-    # Tokens of an encoder stand together, the coarse one's last; each covers its frames by its own reach.
-    fine = int(((1 / 6 + 2 * CONFIG.adapter.window_sec + 0.01) / 0.01)) + 1
+    assert torch.equal(contexts[0].visible, contexts[1].visible)
+    differs = (contexts[0].tokens - contexts[1].tokens)[0].abs().amax(dim=-1) * contexts[0].visible
+    # Tokens of an encoder stand together, in the encoders' order.
+    times = animator.encoders["mel"](torch.from_numpy(clips[0]), -WINDOW.audio_margin_sec).times_sec
+    fine = audio_windows(frame_spans(6, 6.0), times, window_sec, grids["mel"].hop_sec).index.shape[1]
     parts = {"mel": differs[:, :fine], "slow": differs[:, fine:]}
     for name, part in parts.items():
-        window_sec, hop = CONFIG.adapter.window_sec, grids[name].hop_sec
+        hop = grids[name].hop_sec
         # The sound is 4.5 ms long; an analysis window hears 16 ms to either side, and onset strength a hop further.
         surely = [abs(f / 6 - at_sec) <= 1 / 12 + window_sec for f in range(6)]
         possibly = [abs(f / 6 - at_sec) <= 1 / 12 + window_sec + 1.5 * hop + 0.021 for f in range(6)]
