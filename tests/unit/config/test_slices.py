@@ -29,6 +29,7 @@ CASES: dict[str, set[str]] = {
     "window.width=24": WINDOW,
     "model.adapter.window_sec=0.5": ADAPTER,
     "model.backbone.num_layers=3": MODEL,
+    "model.backbone.temporal_stride=5": MODEL,
     "model.backbone.pretrained=somewhere/else": MODEL,
     "model.audio.sample_rate=8000": MODEL,
     "model.audio.encoders.mel.hop_length=80": MODEL,
