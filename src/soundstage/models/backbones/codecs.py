@@ -79,21 +79,28 @@ class VaeCodec:
         shift: torch.Tensor,
         scale: torch.Tensor,
         decode_timestep: float | None = None,
+        *,
+        first_apart: bool = False,
     ) -> None:
         """`shape`: channels, temporal and spatial stride. shift, scale: (C,) or scalars.
 
-        `decode_timestep` is for autoencoders whose decoder also denoises: the level they are told.
+        `decode_timestep` is for autoencoders whose decoder also denoises: the level they are told. `first_apart` is
+        for those that are not strictly causal: the first frame is encoded by itself, so that a model is trained on the
+        first latent that it will be given with a picture alone.
         """
         self.vae = vae
         self.channels, self.temporal_stride, self.spatial_stride = shape
         self._shift, self._scale = (part.float().reshape(1, -1, 1, 1, 1) for part in (shift, scale))
-        self._decode_timestep = decode_timestep
+        self._decode_timestep, self._first_apart = decode_timestep, first_apart
 
     @torch.no_grad()
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """Frames (B, T, H, W, 3) uint8 to latents (B, C, F, h, w) float32."""
         pixels = signed_pixels(frames).to(self.vae.device, self.vae.dtype)
         latents = self.vae.encode(pixels).latent_dist.mode().float().cpu()
+        if self._first_apart and pixels.shape[2] > 1:
+            first = self.vae.encode(pixels[:, :, :1]).latent_dist.mode().float().cpu()
+            latents = torch.cat([first, latents[:, :, 1:]], dim=2)
         normalised: torch.Tensor = (latents - self._shift) * self._scale
         return normalised
 

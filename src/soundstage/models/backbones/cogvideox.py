@@ -1,8 +1,8 @@
 """The CogVideoX family: diffusers' `CogVideoXTransformer3DModel`, generation 1.0.
 
 Token layout: latents (F, h, w) in patches of (1, 2, 2), frame by frame; a block's output is a pair whose first part is
-(B, F * (h/2) * (w/2), C), the second being the caption's. The codec is causal with stride 4. It predicts v
-(variance-preserving diffusion).
+(B, F * (h/2) * (w/2), C), the second being the caption's. It predicts v (variance-preserving diffusion). The codec has
+stride 4 and is nearly causal: its convolutions are, its group norms look over a chunk of 8 frames.
 
 First frame: the image-to-video model is given it as extra channels, clean on the first latent frame and zero after. The
 text-only models are given a clean first latent; their timestep is one for all tokens, so they cannot be told which
@@ -96,7 +96,7 @@ class CogVideoXBackbone(Backbone):
                 "an AutoencoderKLCogVideoX with invert_scale_latents, as in CogVideoX 1.5; supported is generation 1.0"
             )
         strides = (shape.channels, shape.temporal_stride, shape.spatial_stride)
-        return VaeCodec(vae, strides, torch.zeros(1), torch.tensor([vae.config.scaling_factor]))
+        return VaeCodec(vae, strides, torch.zeros(1), torch.tensor([vae.config.scaling_factor]), first_apart=True)
 
     @staticmethod
     def make_text(encoder: Any, tokenizer: Any, shape: CodecShape) -> T5Text:  # noqa: ARG004

@@ -42,6 +42,9 @@ def test_latents_are_normalised_as_the_pipeline_does(shelf: Shelf, name: str) ->
         # 0.05 is the level at which the pipeline's own example lets denoising decoders decode.
         told = [torch.tensor([0.05])] if vae.config.get("timestep_conditioning") else []
         pixels = vae.decode(plain, *told, return_dict=False)[0]
+        if isinstance(vae, diffusers.AutoencoderKLCogVideoX):  # its pipeline encodes the given frame by itself
+            plain[:, :, :1] = vae.encode(signed_pixels(frames[:, :1])).latent_dist.mode()
+            pixels = vae.decode(plain, return_dict=False)[0]
     found = codec.encode(frames)
     # One multiplication by a reciprocal or one division: a few units in the last place.
     torch.testing.assert_close(found, _normalised(vae, plain), atol=1e-6, rtol=1e-5)
@@ -67,7 +70,7 @@ def test_shapes_follow_the_strides(shelf: Shelf, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_first_frame_alone_is_latent_0(shelf: Shelf, name: str) -> None:
     # The same sums, but over tensors of other sizes, for which convolutions may order their float32 terms otherwise.
     saved = shelf.get(name)
@@ -106,7 +109,8 @@ def test_cogvideox_looks_ahead_through_its_norms_only(shelf: Shelf, name: str) -
     assert not moved[:3].any()
     assert moved[3:].min() > 1e-2
     moved = (codec.encode(same_chunk) - before).abs().mean(dim=(0, 1, 3, 4))
-    assert moved[:2].max() < 0.1 * moved[2]
+    assert 0 < moved[1] < 0.25 * moved[2]
+    assert moved[0] == 0, "the first frame is encoded by itself"
 
 
 @pytest.mark.parametrize("name", MEMBERS)
