@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..config.tree import AdapterConfig
+from ..errors import ConfigError
 from .audio.base import FeatureGrid
 from .windows import AudioWindows
 
@@ -52,6 +53,10 @@ class AudioProjector(nn.Module):
 
     def __init__(self, grids: Mapping[str, FeatureGrid], audio_dim: int) -> None:
         super().__init__()
+        if taken := [name for name in grids if hasattr(nn.ModuleDict, name) or name in ("training",)]:
+            raise ConfigError(
+                f"model.audio.encoders.{taken[0]}: this word has a meaning to torch's modules; choose another name"
+            )
         self.features = nn.ModuleDict({name: nn.Linear(grid.dim, audio_dim) for name, grid in grids.items()})
         self.time = nn.Linear(2 * _TIME_FREQUENCIES, audio_dim, bias=False)
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from soundstage.config.tree import AdapterConfig
+from soundstage.errors import ConfigError
 from soundstage.models.adapter import AudioContext, AudioProjector, WindowedAudioAttention
 from soundstage.models.audio.base import FeatureGrid
 from soundstage.models.windows import AudioWindows, audio_windows, frame_spans
@@ -271,3 +272,9 @@ def test_what_lies_outside_a_window_is_not_heard() -> None:
         moved = [frame for frame in range(4) if not torch.equal(before[0, frame], after[0, frame])]
         at = changed * 0.03 - 0.1
         assert moved == [frame for frame in range(4) if abs(at - frame / 6) <= 1 / 12]
+
+
+@pytest.mark.parametrize("name", ["keys", "type", "training"])
+def test_an_encoder_may_not_be_named_like_a_part_of_torchs_modules(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"encoders\.{name}: .*choose another name"):
+        AudioProjector({name: FeatureGrid(5, 0.01)}, 4)
