@@ -38,8 +38,8 @@ def test_manifests_equal_those_of_the_kfp_run(demo: Demo, repository: Path):
 def test_repro_again_asks_only_what_dvc_cannot_see(repository: Path):
     output = _command(repository, BIN / "dvc", "repro", "evaluate")
     asked = {line.removeprefix("== ") for line in output.splitlines() if line.startswith("== ")}
-    assert asked == {"ingest", "curator", "judge", "review"}
-    assert output.count("unchanged: made by an earlier run") == 4
+    assert asked == {"ingest", "curator", "judge", "review", "encode", "backbone"}
+    assert output.count("unchanged: made by an earlier run") == 6
 
 
 def test_parameter_reruns_what_reads_it(repository: Path):

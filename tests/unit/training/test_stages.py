@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from soundstage.config.slices import TrainSlice
 from soundstage.errors import ConfigError
 from soundstage.models.animate import Animator
+from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.load import load_backbone
+from soundstage.models.bundle import new_adapters, save_adapter
 from soundstage.stages import NullTracker, Outcome, StageRecord, Work, Workspace, execute
 from soundstage.training.follow import run_job
 from soundstage.training.stages import train_backbone
@@ -61,6 +64,21 @@ def test_a_checkpoint_that_changed_since_is_refused(tmp_path: Path) -> None:
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(ConfigError, match="restore that checkpoint, or rerun `soundstage train backbone`"):
         load_backbone(workspace.output(record, "backbone/backbone.json").parent)
+
+
+def test_what_is_saved_does_not_depend_on_where_the_backbone_lies(tmp_path: Path) -> None:
+    """Else an equal run in another workspace would be another run to every stage after it."""
+    config = train_slice()
+    written = []
+    for name in ("here", "there"):
+        write_backbone(tmp_path / name / "backbone", config)
+        backbone = load_backbone(tmp_path / name / "backbone")
+        torch.manual_seed(0)
+        adapters = new_adapters(backbone, feature_grids(config.model.audio), config.model)
+        save_adapter(tmp_path / name / "adapter", adapters, backbone, config.model, config.window, "pretrain")
+        written.append({path.name: path.read_bytes() for path in (tmp_path / name / "adapter").iterdir()})
+    assert written[0].keys() == {"adapter.json", "adapter.safetensors", "README.md"}
+    assert written[0] == written[1]
 
 
 def test_adapters_are_trained_on_several_encoders_by_weight(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from .wan import WanBackbone
 
 LICENCE = "Apache-2.0"
 _TEXT_SEED = 1234
+_TRAINED = "trained by the stage `backbone`"
 _MAX_CAPTION_BYTES = 48
 _SCHEDULER_CLASS = "FlowMatchEulerDiscreteScheduler"
 _SCHEDULER: dict[str, Any] = {"num_train_timesteps": 1000, "shift": 1.0}
@@ -157,7 +158,7 @@ def save_stand_in(backbone: StandIn, folder: Path) -> None:
         backbone.describe()
         | {
             "codec": "pixels",
-            "origin": "trained by the stage `backbone`",
+            "origin": _TRAINED,
             "preconditioned": backbone.predicts == "clean_residual",
             "fingerprint": current,
         },
@@ -188,7 +189,8 @@ def load_stand_in(folder: Path) -> StandIn:
 
     # Backbones saved before there were strides do not state one.
     codec = PixelCodec(description.get("temporal_stride", 1))
-    backbone = _assemble(transformer, text, codec, description["prediction"], scheduler, str(folder))
+    # Not the folder: adapters write it down, and equal runs in two workspaces must give equal bytes.
+    backbone = _assemble(transformer, text, codec, description["prediction"], scheduler, _TRAINED)
     if backbone.fingerprint != description["fingerprint"]:
         raise ConfigError(
             f"{folder}: weights have fingerprint {backbone.fingerprint[:16]}, backbone.json says "
