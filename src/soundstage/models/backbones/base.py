@@ -184,9 +184,10 @@ class Backbone(ABC):
         """The transformer's blocks, in their order."""
 
     @property
-    @abstractmethod
     def hidden_dim(self) -> int:
         """Width of hidden states."""
+        config: Any = self.transformer.config
+        return int(config.num_attention_heads * config.attention_head_dim)
 
     @property
     @abstractmethod
@@ -203,9 +204,10 @@ class Backbone(ABC):
     def spatial_patch(self) -> int:
         """Latent pixels of a token's side."""
 
-    @abstractmethod
     def attention_projections(self, block: nn.Module) -> dict[str, nn.Linear]:
         """Linear maps of a block's self-attention, by name: what a low-rank update touches."""
+        attention: Any = block.attn1
+        return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
 
     @abstractmethod
     def predict(

@@ -128,12 +128,6 @@ class CogVideoXBackbone(Backbone):
         return cast(nn.ModuleList, transformer.transformer_blocks)
 
     @property
-    def hidden_dim(self) -> int:
-        """See `Backbone`."""
-        config: Any = self.transformer.config
-        return int(config.num_attention_heads * config.attention_head_dim)
-
-    @property
     def spatial_patch(self) -> int:
         """See `Backbone`."""
         config: Any = self.transformer.config
@@ -149,11 +143,6 @@ class CogVideoXBackbone(Backbone):
     def first_frame_native(self) -> bool:
         """See `Backbone`."""
         return self.first_frame == "channels"
-
-    def attention_projections(self, block: nn.Module) -> dict[str, nn.Linear]:
-        """See `Backbone`."""
-        attention: Any = block.attn1
-        return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
 
     def check_window(self, num_frames: int, height: int, width: int) -> int:
         """See `Backbone`; learned positions hold for one picture size and length only.

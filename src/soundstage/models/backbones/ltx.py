@@ -107,12 +107,6 @@ class LtxBackbone(Backbone):
         return cast(nn.ModuleList, transformer.transformer_blocks)
 
     @property
-    def hidden_dim(self) -> int:
-        """See `Backbone`."""
-        config: Any = self.transformer.config
-        return int(config.num_attention_heads * config.attention_head_dim)
-
-    @property
     def spatial_patch(self) -> int:
         """See `Backbone`."""
         return 1
@@ -126,11 +120,6 @@ class LtxBackbone(Backbone):
     def first_frame_native(self) -> bool:
         """See `Backbone`."""
         return True
-
-    def attention_projections(self, block: nn.Module) -> dict[str, nn.Linear]:
-        """See `Backbone`."""
-        attention: Any = block.attn1
-        return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
 
     def set_timesteps(self, scheduler: Any, num_inference_steps: int, num_tokens: int) -> None:
         """Evenly spaced levels, shifted the more the longer the video is; from 0.9.5 on, the linear-quadratic ones."""

@@ -132,12 +132,6 @@ class WanBackbone(Backbone):
         return cast(nn.ModuleList, transformer.blocks)
 
     @property
-    def hidden_dim(self) -> int:
-        """See `Backbone`."""
-        config: Any = self.transformer.config
-        return int(config.num_attention_heads * config.attention_head_dim)
-
-    @property
     def spatial_patch(self) -> int:
         """See `Backbone`."""
         config: Any = self.transformer.config
@@ -152,11 +146,6 @@ class WanBackbone(Backbone):
     def first_frame_native(self) -> bool:
         """Wan 2.2's codec of 48 channels comes with the model that was trained on clean first latents."""
         return self.codec_shape.channels == _CODEC_22.channels
-
-    def attention_projections(self, block: nn.Module) -> dict[str, nn.Linear]:
-        """See `Backbone`."""
-        attention: Any = block.attn1
-        return {"q": attention.to_q, "k": attention.to_k, "v": attention.to_v, "out": attention.to_out[0]}
 
     def predict(
         self,
