@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class Demo:
     summary: dict[str, Any]
     records: dict[str, StageRecord]
     """of all stages, as that run made them"""
+    snapshot: Path
+    """the workspace as that run left it; later tests change the workspace, and copy this one instead"""
 
 
 @pytest.fixture(scope="session")
@@ -78,4 +81,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The whole demonstration through kfp's local runner."""
     place = Place(tmp_path_factory.mktemp("pipeline") / "workspace")
     output = place.run("demo")
-    return Demo(place, output, place.summary(), {stage: place.workspace.current(stage) for stage in STAGES})
+    snapshot = tmp_path_factory.mktemp("pipeline-snapshot") / "workspace"
+    shutil.copytree(place.root, snapshot, symlinks=True)
+    return Demo(place, output, place.summary(), {stage: place.workspace.current(stage) for stage in STAGES}, snapshot)

@@ -47,9 +47,10 @@ def settings(saved: Saved) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A copy of the demonstration's workspace: what is trained here must not become its current result."""
+    """A copy of the demonstration's workspace: what is trained here must not become its current result, and what
+    other tests did to that workspace must not be found here."""
     root = tmp_path_factory.mktemp("pretrained") / "workspace"
-    shutil.copytree(demo.place.root, root, symlinks=True)
+    shutil.copytree(demo.snapshot, root, symlinks=True)
     return Place(root)
 
 
