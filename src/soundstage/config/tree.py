@@ -366,6 +366,14 @@ class ModelConfig(Config):
     adapter: AdapterConfig = AdapterConfig()
 
 
+class BucketConfig(Config):
+    """A further size and length of windows, for clips that fit it better than the window of the model."""
+
+    num_frames: int = Field(ge=2, description="video frames of a window")
+    size: int = Field(ge=16, multiple_of=8, description="height in pixels")
+    width: int | None = Field(None, ge=16, multiple_of=8, description="width in pixels; None: as the height")
+
+
 class EncodeConfig(Config):
     """Windows of clips to WebDataset shards."""
 
@@ -373,6 +381,10 @@ class EncodeConfig(Config):
     windows_per_clip: int = Field(4, ge=1, description="seeded windows of every training clip")
     flip: bool = Field(True, description="every second window is mirrored left to right")
     samples_per_shard: int = Field(256, ge=1, description="samples in one tar file")
+    workers: int = Field(1, ge=1, description="encoding processes; shards are the same for any number")
+    buckets: tuple[BucketConfig, ...] = Field(
+        (), description="further sizes and lengths beside `window`; a clip goes to the one that fits it best"
+    )
 
 
 class TrainConfig(Config):
@@ -383,12 +395,24 @@ class TrainConfig(Config):
     global_batch: int = Field(16, ge=1, description="samples of one optimizer step over all ranks")
     micro_batch: int = Field(16, ge=1, description="samples of one forward pass on one rank")
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup_steps: int = Field(20, ge=0, description="linear warm-up")
-    min_lr_share: Share = Field(0.1, description="learning rate at the end of the cosine, as a share of the peak")
+    min_lr_share: Share = Field(
+        0.1, description="learning rate at the end of the schedule, as a share of the peak; no matter to `constant`"
+    )
     weight_decay: float = Field(0.0, ge=0)
     gradient_clip: float = Field(1.0, gt=0, description="largest global gradient norm")
     zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage")
     precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = Field(
+        False, description="blocks are computed again in the backward pass instead of keeping their activations"
+    )
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="decay of the moving average of trained weights that is saved; 0 saves the last"
+    )
+    replay_share: float = Field(
+        0.0, ge=0, lt=1, description="stage two: share of samples that come from stage one's data"
+    )
     audio_dropout: Share = Field(0.1, description="samples whose audio is replaced by the null audio")
     text_dropout: Share = Field(0.1, description="samples whose caption is replaced by the null caption")
     sigma_shift: float = Field(1.0, gt=0, description="above 1 favours high noise levels in training")
@@ -399,13 +423,44 @@ class TrainConfig(Config):
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
     validate_every: int = Field(100, ge=1, description="optimizer steps between held-out losses")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")
+    early_stop: int = Field(
+        0, ge=0, description="held-out losses in a row without a new best after which training ends; 0 never"
+    )
+    sample_every: int = Field(0, ge=0, description="optimizer steps between sample videos; 0 makes none")
+    samples: int = Field(2, ge=1, description="held-out windows whose videos are sampled")
+
+
+class TrainJobConfig(Config):
+    """A Kubeflow Trainer job: where it runs and what its pods get."""
+
+    namespace: str = Field("soundstage", description="namespace of the job")
+    runtime: str = Field("soundstage-deepspeed", description="ClusterTrainingRuntime, on the torch policy")
+    image: str = Field("", description="image of the trainer, by digest; empty: that of the runtime")
+    nodes: int = Field(1, ge=1, description="pods; ranks are divided among them")
+    gpus_per_node: int = Field(8, ge=0, description="GPUs of a pod; 0 trains on CPU")
+    cpu: str = Field("", description="CPU of a pod, as Kubernetes writes it; empty: that of the runtime")
+    memory: str = Field("", description="memory of a pod; empty: that of the runtime")
+    queue: str = Field("", description="Kueue's LocalQueue; empty: started at once")
+    priority_class: str = Field("", description="Kueue's WorkloadPriorityClass")
+    workspace_claim: str = Field("", description="PersistentVolumeClaim that holds the workspace")
+    workspace_path: str = Field("/workspace", description="where pods see the workspace")
+    service_account: str = Field("", description="of the pods; empty: that of the runtime")
+    secret_env: str = Field("", description="Secret whose keys become environment variables of the pods")
+    node_selector: dict[str, str] = Field({}, description="labels that nodes must have")
+    deadline_sec: int = Field(7 * 86400, ge=60, description="the job is ended by then, whatever it does")
+    poll_sec: float = Field(5.0, gt=0, description="seconds between looks at the job")
 
 
 class LauncherConfig(Config):
     """Who starts training processes."""
 
-    ranks: int = Field(1, ge=1, description="processes on this host")
+    kind: Literal["local", "trainjob"] = Field("local", description="processes here, or a Kubeflow Trainer job")
+    ranks: int = Field(1, ge=1, description="processes over all hosts")
     threads: int = Field(0, ge=0, description="threads of a rank; 0 divides the host's cores")
+    hang_sec: float = Field(
+        1800.0, gt=0, description="a rank that has not moved for so long is taken for hung, and the job is ended"
+    )
+    trainjob: TrainJobConfig = TrainJobConfig()
 
 
 class EvaluateConfig(Config):

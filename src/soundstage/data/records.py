@@ -168,6 +168,8 @@ SHARD_SAMPLES = _schema(
     ("shard", _S, False),
     ("offset", _I, False),  # of the sample's first tar header, bytes
     ("size", _I, False),  # to the end of its last block, bytes
+    ("bucket", _S, False),  # NxHxW: frames, height and width of its window
+    ("sha256", _S, False),  # of those bytes of the shard
 )
 
 SCORER_GROUPS = _schema(
