@@ -31,12 +31,12 @@ from .shards import (
     SAMPLES_FILE,
     TEXT_FILE,
     EncodedSample,
-    locate_samples,
+    shard_rows,
     write_index,
     write_shard,
     write_text,
 )
-from .windows import plan_windows, window_frames, window_sound
+from .windows import bucket_name, plan_windows, window_frames, window_sound
 
 ENCODED_USES = ("pretrain", "finetune", "validation")
 ENCODERS_FOLDER = "encoders"
@@ -66,8 +66,7 @@ def run(config: EncodeSlice, inputs: Inputs, work: Work) -> Outcome:
             path = work.out / "shards" / f"{len(shards):06d}.tar"
             write_shard(path, batch)
             shards.append(path)
-            spans = locate_samples(path)
-            rows += [sample.about | _place(path.name, spans[sample.key]) for sample in batch]
+            rows += shard_rows(path, batch)
     write_table(work.out / SAMPLES_FILE, SHARD_SAMPLES, rows, sort_by=["key"])
     captions = [NULL_CAPTION, *sorted({row["caption"] for row in rows} - {NULL_CAPTION})]
     embedded = encode_captions(text, captions)
@@ -78,7 +77,7 @@ def run(config: EncodeSlice, inputs: Inputs, work: Work) -> Outcome:
         "fingerprints": encoder_fingerprints(config.model.backbone, config.model.audio),
         "encoders": encoder_hashes(config.model.backbone) | {f"audio.{n}": e.fingerprint for n, e in heard.items()},
         "grids": {name: asdict(encoder.grid) for name, encoder in heard.items()},
-        "window": config.window.model_dump(mode="json"),
+        "buckets": {bucket_name(config.window): config.window.model_dump(mode="json")},
         "sample": {
             "latents.npy": "float16 (C, F, h, w)",
             **{f"audio.{name}.npy": "float16 (T, D)" for name in heard},
@@ -119,10 +118,6 @@ def _curator(config: EncodeSlice, inputs: Inputs, work: Work) -> Path | None:
     return folder
 
 
-def _place(shard: str, span: tuple[int, int]) -> dict[str, Any]:
-    return {"shard": f"shards/{shard}", "offset": span[0], "size": span[1]}
-
-
 def _samples(
     config: EncodeSlice,
     work: Work,
@@ -152,6 +147,7 @@ def _samples(
                 "weight": row["weight"],
                 "window_start_us": planned.start_us,
                 "flip": planned.flip,
+                "bucket": bucket_name(config.window),
             }
             latents = codec.encode(torch.from_numpy(np.ascontiguousarray(frames))[None])[0]
             audio = {name: found.features.numpy().astype(np.float16) for name, found in heard.items()}

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from ..config.tree import WindowConfig
 from ..errors import DataError
 from ..stages.files import atomic_path, sha256_file, write_json
 from .records import SHARD_SAMPLES, read_table
@@ -87,6 +88,18 @@ def locate_samples(path: Path) -> dict[str, tuple[int, int]]:
     return spans
 
 
+def shard_rows(path: Path, samples: Iterable[EncodedSample]) -> list[dict[str, Any]]:
+    """Rows of `samples.parquet` for the samples of a written shard: where each lies, and its hash there."""
+    rows, spans = [], locate_samples(path)
+    with path.open("rb") as stream:
+        for sample in samples:
+            offset, size = spans[sample.key]
+            stream.seek(offset)
+            place = {"shard": f"shards/{path.name}", "offset": offset, "size": size}
+            rows.append(sample.about | place | {"sha256": hashlib.sha256(stream.read(size)).hexdigest()})
+    return rows
+
+
 def write_text(path: Path, embeddings: torch.Tensor, mask: torch.Tensor) -> None:
     """Write embeddings (N, L, D) of distinct captions and their masks (N, L); `index.json` holds the captions."""
     with atomic_path(path) as temporary:
@@ -115,6 +128,7 @@ class ShardReader:
         self._refuse_stale(fingerprints)
         rows = read_table(folder / SAMPLES_FILE, SHARD_SAMPLES)
         self.rows = sorted((row for row in rows if row["use"] in uses), key=lambda row: str(row["key"]))
+        self.windows = {name: WindowConfig(**window) for name, window in self.index["buckets"].items()}
         self._descriptors: dict[str, int] = {}
         self._caption_index = {caption: index for index, caption in enumerate(self.index["captions"])}
         self._text = load_file(folder / TEXT_FILE)

@@ -179,6 +179,8 @@ def shards_suite(config: ContractsConfig) -> Suite:
         _matches("shard", r"^shards/[^/]+\.tar$", "a tar file under shards/"),
         _between("offset", 0, None, "not negative"),
         _between("size", 512, None, "at least one tar block of 512 bytes"),
+        _matches("bucket", r"^[1-9]\d*x[1-9]\d*x[1-9]\d*$", "frames, height and width joined by x"),
+        _matches("sha256", _HEX64, "64 hexadecimal digits"),
     ]
     return Suite("shards", "clip_id", rules, unique=Unique(("key",), "key is unique"))
 

@@ -28,6 +28,12 @@ class PlannedWindow:
     key: str
 
 
+def bucket_name(window: WindowConfig) -> str:
+    """The bucket of windows like this one: frames, height and width, as in `12x32x32`."""
+    height, width = window.frame_size
+    return f"{window.num_frames}x{height}x{width}"
+
+
 def plan_windows(
     clip: dict[str, Any], audio_shift_sec: float, config: EncodeConfig, window: WindowConfig
 ) -> Iterator[PlannedWindow]:

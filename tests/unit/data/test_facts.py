@@ -69,6 +69,8 @@ class Tables:
                 "shard": f"shards/{draw.integers(3):06d}.tar",
                 "offset": 512 * int(draw.integers(0, 40)),
                 "size": 512 * int(draw.integers(1, 3)),
+                "bucket": "12x32x32",
+                "sha256": "0" * 64,
             }
             for n in range(COUNT)
         ]
@@ -248,5 +250,5 @@ def test_promises_about_columns_that_are_not_there_are_left_to_the_types(tmp_pat
     )
     assert set(found) == {"types_of_shards", "rows_of_shards"}
     count, examples = found["types_of_shards"]
-    assert (count, examples[0]) == (9, "caption (missing, not string)")
+    assert (count, examples[0]) == (11, "bucket (missing, not string)")
     assert "key (int64, not string)" in examples

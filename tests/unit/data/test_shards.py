@@ -14,11 +14,12 @@ import pytest
 import torch
 import webdataset
 
+from soundstage.config.tree import WindowConfig
 from soundstage.data.records import SHARD_SAMPLES, read_table, write_table
 from soundstage.data.shards import (
     EncodedSample,
     ShardReader,
-    locate_samples,
+    shard_rows,
     write_index,
     write_shard,
     write_text,
@@ -26,6 +27,7 @@ from soundstage.data.shards import (
 from soundstage.errors import DataError
 
 Alter = Callable[[bytearray, dict[str, tarfile.TarInfo]], None]
+WINDOW = WindowConfig(num_frames=4, size=16)
 FINGERPRINTS = {"codec": "pixels", "audio": "a1"}
 
 
@@ -33,7 +35,7 @@ def sample(number: int, use: str = "pretrain") -> EncodedSample:
     rng = np.random.default_rng(number)
     key = f"{number:032x}"
     about: dict[str, Any] = {"key": key, "clip_id": f"clip{number}", "use": use, "caption": "a lamp", "weight": 1.0}
-    about |= {"window_start_us": number, "flip": False}
+    about |= {"window_start_us": number, "flip": False, "bucket": "4x16x16"}
     latents = rng.normal(size=(3, 4, 8, 8)).astype(np.float16)
     audio = {name: rng.normal(size=shape).astype(np.float16) for name, shape in shapes(number).items()}
     return EncodedSample(key, latents, audio, about)
@@ -49,16 +51,14 @@ def write_payload(folder: Path, samples: list[EncodedSample], per_shard: int = 3
     for first in range(0, len(samples), per_shard):
         path, batch = folder / "shards" / f"{len(shards):06d}.tar", samples[first : first + per_shard]
         write_shard(path, batch)
-        spans = locate_samples(path)
         counts[path.name] = len(batch)
         shards.append(path)
-        for item in batch:
-            offset, size = spans[item.key]
-            rows.append(item.about | {"shard": f"shards/{path.name}", "offset": offset, "size": size})
+        rows += shard_rows(path, batch)
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
     mask = torch.tensor([[True, False, False], [True, True, False]])
     write_text(folder / "text.safetensors", torch.arange(2 * 3 * 4.0).view(2, 3, 4), mask)
-    write_index(folder, shards, counts, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS})
+    buckets = {"4x16x16": WINDOW.model_dump(mode="json")}
+    write_index(folder, shards, counts, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS, "buckets": buckets})
 
 
 @pytest.fixture

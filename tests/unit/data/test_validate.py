@@ -46,6 +46,8 @@ def _sample_row(number: int, use: str, offset: int) -> dict[str, Any]:
         "shard": "shards/000000.tar",
         "offset": offset,
         "size": 1024,
+        "bucket": "12x32x32",
+        "sha256": hashlib.sha256(bytes(1024)).hexdigest(),
     }
 
 

@@ -13,7 +13,8 @@ import torch
 from soundstage.config import load_config, stage_slice
 from soundstage.config.slices import TrainSlice
 from soundstage.data.records import SHARD_SAMPLES, write_table
-from soundstage.data.shards import EncodedSample, ShardReader, locate_samples, write_index, write_shard, write_text
+from soundstage.data.shards import EncodedSample, ShardReader, shard_rows, write_index, write_shard, write_text
+from soundstage.data.windows import bucket_name
 from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.base import Backbone, CodecShape
 from soundstage.models.backbones.load import FAMILIES, encode_captions, encoder_fingerprints, encoders, new_backbone
@@ -47,6 +48,7 @@ def encoded_sample(config: TrainSlice, number: int, use: str, poisoned: bool = F
         audio[name] = (bump[:, None] * np.ones(grid.dim) - 0.5).astype(np.float16)
     about: dict[str, Any] = {"key": f"{number:032x}", "clip_id": f"clip{number:02d}", "use": use, "weight": 1.0}
     about |= {"caption": CAPTIONS[1 + number % 2], "window_start_us": 0, "flip": False}
+    about["bucket"] = bucket_name(window)
     latents = np.where(poisoned, np.float32("nan"), latents)
     return EncodedSample(about["key"], latents.astype(np.float16), audio, about)
 
@@ -68,17 +70,15 @@ def write_shards(
     for first in range(0, len(made), PER_SHARD):
         path, batch = folder / "shards" / f"{len(paths):06d}.tar", made[first : first + PER_SHARD]
         write_shard(path, batch)
-        spans = locate_samples(path)
         paths.append(path)
         counts[path.name] = len(batch)
-        for item in batch:
-            offset, size = spans[item.key]
-            rows.append(item.about | {"shard": f"shards/{path.name}", "offset": offset, "size": size})
+        rows += shard_rows(path, batch)
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
     embedded = encode_captions(encoders(config.model.backbone)[1], CAPTIONS)
     write_text(folder / "text.safetensors", embedded.embeddings, embedded.mask)
     grids = {name: asdict(grid) for name, grid in feature_grids(config.model.audio).items()}
     about = {"captions": CAPTIONS, "fingerprints": fingerprints(config), "grids": grids}
+    about["buckets"] = {bucket_name(config.window): config.window.model_dump(mode="json")}
     write_index(folder, paths, counts, about)
 
 
