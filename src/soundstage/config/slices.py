@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .base import Config
+from pydantic import Field
+
+from .base import HOW, Config
 from .tree import (
     AdapterConfig,
     ContractsConfig,
@@ -90,7 +92,7 @@ class TrainSlice(Config):
     """Read by the training stages: one run of the trainer over a model."""
 
     train: TrainConfig
-    launcher: LauncherConfig
+    launcher: LauncherConfig = Field(json_schema_extra=HOW)
     model: ModelConfig
     window: WindowConfig
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainSerializer, model_validator
 
 from .audio import AudioConfig
-from .base import Config
+from .base import HOW, Config
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Cosine = Annotated[float, Field(ge=-1.0, le=1.0)]
@@ -78,7 +78,7 @@ class IngestConfig(Config):
     short_side: int = Field(96, ge=16, multiple_of=2, description="normalised clips are scaled down to this short side")
     fps: int = Field(24, ge=1, le=120, description="normalised constant frame rate")
     sample_rate: int = Field(16000, ge=4000, le=192_000, description="normalised audio rate in Hz, mono")
-    workers: int = Field(2, ge=1, description="decoding processes")
+    workers: int = Field(2, ge=1, description="decoding processes", json_schema_extra=HOW)
     file_timeout_sec: float = Field(120.0, gt=0, description="a file that takes longer is rejected `timeout`")
     worker_memory_gib: float = Field(4.0, gt=0, description="address-space limit of a decoding process above its start")
     max_fetch_gib: float = Field(4.0, gt=0, description="larger remote files and tar members are rejected `too_large`")
@@ -152,7 +152,7 @@ class ScoreConfig(Config):
 
     frame_size: int = Field(48, ge=16, description="short side of the grey frames signals see")
     max_offset_sec: float = Field(1.2, gt=0, description="offsets searched on both sides")
-    workers: int = Field(2, ge=1, description="scoring processes")
+    workers: int = Field(2, ge=1, description="scoring processes", json_schema_extra=HOW)
     speech: bool = Field(True, description="speech_share by Silero VAD; false leaves it null")
     learned_cuts: bool = Field(
         False, description="cuts_learned by TransNetV2, for hundred times the price of all cheap signals; else null"
@@ -381,7 +381,9 @@ class EncodeConfig(Config):
     windows_per_clip: int = Field(4, ge=1, description="seeded windows of every training clip")
     flip: bool = Field(True, description="every second window is mirrored left to right")
     samples_per_shard: int = Field(256, ge=1, description="samples in one tar file")
-    workers: int = Field(1, ge=1, description="encoding processes; shards are the same for any number")
+    workers: int = Field(
+        1, ge=1, description="encoding processes; shards are the same for any number", json_schema_extra=HOW
+    )
     buckets: tuple[BucketConfig, ...] = Field(
         (), description="further sizes and lengths beside `window`; a clip goes to the one that fits it best"
     )
@@ -393,7 +395,7 @@ class TrainConfig(Config):
     seed: int = 0
     steps: int = Field(100, ge=1, description="optimizer steps")
     global_batch: int = Field(16, ge=1, description="samples of one optimizer step over all ranks")
-    micro_batch: int = Field(16, ge=1, description="samples of one forward pass on one rank")
+    micro_batch: int = Field(16, ge=1, description="samples of one forward pass on one rank", json_schema_extra=HOW)
     learning_rate: float = Field(1e-3, gt=0)
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup_steps: int = Field(20, ge=0, description="linear warm-up")
@@ -402,10 +404,12 @@ class TrainConfig(Config):
     )
     weight_decay: float = Field(0.0, ge=0)
     gradient_clip: float = Field(1.0, gt=0, description="largest global gradient norm")
-    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage")
+    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage", json_schema_extra=HOW)
     precision: Literal["fp32", "bf16"] = "fp32"
     activation_checkpointing: bool = Field(
-        False, description="blocks are computed again in the backward pass instead of keeping their activations"
+        False,
+        description="blocks are computed again in the backward pass instead of keeping their activations",
+        json_schema_extra=HOW,
     )
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="decay of the moving average of trained weights that is saved; 0 saves the last"
@@ -420,14 +424,20 @@ class TrainConfig(Config):
     weighting: Literal["none", "loss", "sampling"] = Field(
         "loss", description="what selection's weights do: nothing, scale a sample's loss, or say how often it is seen"
     )
-    checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints")
+    checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints", json_schema_extra=HOW)
     validate_every: int = Field(100, ge=1, description="optimizer steps between held-out losses")
-    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept")
+    keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept", json_schema_extra=HOW)
     early_stop: int = Field(
-        0, ge=0, description="held-out losses in a row without a new best after which training ends; 0 never"
+        0,
+        ge=0,
+        description="held-out losses in a row without a new best after which training ends, and the best is what is "
+        "saved; 0 never",
     )
-    sample_every: int = Field(0, ge=0, description="optimizer steps between sample videos; 0 makes none")
-    samples: int = Field(2, ge=1, description="held-out windows whose videos are sampled")
+    sample_every: int = Field(
+        0, ge=0, description="optimizer steps between sample videos; 0 makes none", json_schema_extra=HOW
+    )
+    samples: int = Field(2, ge=1, description="held-out windows whose videos are sampled", json_schema_extra=HOW)
+    sample_steps: int = Field(8, ge=1, description="denoising steps of a sample video", json_schema_extra=HOW)
 
 
 class TrainJobConfig(Config):

@@ -119,9 +119,9 @@ class Execution:
 
 
 def stage_digest(stage: str, config: Config, code_version: str, inputs: Inputs, external_digest: str) -> str:
-    """Name of the work: stage, its slice, its code, the content of its inputs, and what lies outside records."""
+    """Name of the work: stage, its slice without how it is done, its code, its inputs, what lies outside records."""
     contents = {name: record.content for name, record in sorted(inputs.items())}
-    return sha256_text(json.dumps([stage, config.canonical_json(), code_version, contents, external_digest]))
+    return sha256_text(json.dumps([stage, config.work_json(), code_version, contents, external_digest]))
 
 
 def execute(

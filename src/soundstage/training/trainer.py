@@ -2,50 +2,69 @@
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import time
-from typing import Any, TextIO
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 
-from ..data.shards import ShardReader
+from ..config.tree import TrainConfig
+from ..data.shards import NULL_CAPTION, ShardReader
 from ..errors import TrainingError
 from ..models.audio.base import FeatureGrid
-from ..models.backbones.base import Backbone
+from ..models.backbones.base import Backbone, TextEmbedding
 from ..models.backbones.load import encoder_fingerprints, load_backbone, new_backbone
 from ..models.backbones.stand_in import StandIn, save_stand_in
 from ..models.bundle import ENCODERS_FOLDER, load_adapter, new_adapters, save_adapter
 from ..models.conditioned import AudioConditionedTransformer
 from ..stages.files import write_json
+from .average import WeightAverage
 from .engine import Engine, learning_rate
 from .feed import Batch, Feed
+from .held_out import HeldOut
 from .job import CURVES_FILE, TrainingJob
+from .metrics import MetricsWriter
+from .metrics import read_metrics as read_metrics
 from .objective import DenoisingObjective
-
-_VALIDATION_BATCHES = 4
+from .previews import first_of, write_previews
+from .termination import Termination, mark_stopped
 
 
 def train(job: TrainingJob) -> None:
-    """Run a job in this process, one of the job's ranks; rank 0 writes metrics and, at the end, the outputs."""
+    """Run a job in this process, one of the job's ranks; rank 0 writes metrics and, at the end, the outputs.
+
+    Asked to stop by SIGTERM, it saves a checkpoint, marks the job as stopped and writes no outputs.
+    """
     config = job.config.train
     torch.manual_seed(config.seed)
     fingerprints = encoder_fingerprints(job.config.model.backbone, job.config.model.audio)
     reader = ShardReader(job.shards, fingerprints, {job.use})
     backbone, model = _build(job, reader)
+    if config.activation_checkpointing:
+        backbone.checkpoint_activations()
     objective = DenoisingObjective(backbone, model, job.config.model, job.config.window, config)
-    held_out = ShardReader(job.shards, fingerprints, {"validation"})
-    ranks = job.config.launcher.ranks
-    engine = Engine(objective, config, Feed(reader, config, 0, ranks).accumulation)
+    accumulation = Feed(reader, config, 0, job.config.launcher.ranks).accumulation
+    engine = Engine(objective, config, accumulation, job.checkpoints)
     try:
         feed = Feed(reader, config, engine.rank, engine.world_size)
-        _loop(job, engine, feed, _validation(held_out, job))
-        with engine.gathered(model):
-            if engine.rank == 0:
-                _save(job, backbone, model)
+        held_out = held_out_batches(ShardReader(job.shards, fingerprints, {"validation"}), config)
+        null_text = TextEmbedding(*(part[None] for part in reader.text(NULL_CAPTION)))
+        run = _Run(job, engine, feed, held_out, backbone, objective, null_text)
+        if run.to_its_end():
+            run.save_outputs()
     finally:
         engine.close()
+
+
+def held_out_batches(reader: ShardReader, train: TrainConfig) -> list[Batch]:
+    """Fixed held-out batches: the same samples, noise and levels at every measurement, nothing dropped out."""
+    config = train.model_copy(update={"audio_dropout": 0.0, "text_dropout": 0.0})
+    size = config.micro_batch
+    count = min(len(reader), 4 * size)
+    feed = Feed(reader, config)
+    return [feed.batch(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
 def _build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioConditionedTransformer]:
@@ -63,40 +82,134 @@ def _build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioCondit
     return backbone, AudioConditionedTransformer(backbone, adapters)
 
 
-def _validation(reader: ShardReader, job: TrainingJob) -> list[Batch]:
-    """Fixed held-out batches: the same samples, noise and levels at every measurement, nothing dropped out."""
-    config = job.config.train.model_copy(update={"audio_dropout": 0.0, "text_dropout": 0.0})
-    size = config.micro_batch
-    count = min(len(reader), _VALIDATION_BATCHES * size)
-    feed = Feed(reader, config)
-    return [feed.batch(range(start, min(start + size, count))) for start in range(0, count, size)]
+@dataclass
+class _Clock:
+    """When the last step ended, and when its bookkeeping did: what lies between is waiting for data."""
+
+    ended: float
+    ready: float
 
 
-def _loop(job: TrainingJob, engine: Engine, feed: Feed, held_out: list[Batch]) -> None:
-    config = job.config.train
-    start = engine.resume(job.checkpoints)
-    with MetricsWriter(job, engine.rank, start) as metrics:
-        waited = last = time.monotonic()
-        for step, batches in feed.steps(start, config.steps):
-            begun = time.monotonic()
-            loss = engine.step(step, batches, StopOnNonFinite(step, engine))
-            done, now = step + 1, time.monotonic()
-            metrics.write(
-                step=done,
-                loss=loss,
-                learning_rate=learning_rate(config, step),
-                gradient_norm=engine.gradient_norm,
-                samples_per_sec=config.global_batch / max(now - last, 1e-9),
-                data_wait_share=(begun - waited) / max(now - last, 1e-9),
-                memory_gib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-            )
-            last = waited = now
-            if held_out and (done % config.validate_every == 0 or done == config.steps):
-                validation = sum(engine.evaluate(batch) for batch in held_out) / len(held_out)
-                metrics.write(step=done, validation_loss=engine.mean(validation))
-            if done % config.checkpoint_every == 0 and done < config.steps:
-                engine.save(job.checkpoints, done, config.keep_checkpoints)
-            waited = time.monotonic()
+class _Run:
+    """A job on its way: what one step, and what every so many of them, do."""
+
+    def __init__(
+        self,
+        job: TrainingJob,
+        engine: Engine,
+        feed: Feed,
+        held_out: list[Batch],
+        backbone: Backbone,
+        objective: DenoisingObjective,
+        null_text: TextEmbedding,
+    ) -> None:
+        self._job, self._engine, self._feed = job, engine, feed
+        self._backbone, self._objective, self._null_text = backbone, objective, null_text
+        self._config = job.config.train
+        self._shown = first_of(held_out[0], self._config.samples) if held_out else None
+        self._average = WeightAverage(engine, self._config.ema_decay)
+        self._held_out = HeldOut(engine, held_out, self._config.early_stop, job.scratch)
+        self._start = 0
+        if engine.resumed is not None:
+            self._start = engine.resumed.steps
+            self._average.load(engine.resumed.folder, self._start)
+            self._held_out.resume(engine.resumed.state["held_out"])
+
+    def to_its_end(self) -> bool:
+        """Train from where the newest checkpoint is; false when asked to stop before the end."""
+        config = self._config
+        with MetricsWriter(self._job.metrics, self._engine.rank, self._start) as metrics, Termination() as termination:
+            clock = _Clock(time.monotonic(), time.monotonic())
+            for step, batches in self._feed.steps(self._start, config.steps):
+                if self._engine.any(termination.asked):
+                    self._stop(step)
+                    return False
+                self._step(step, batches, metrics, clock)
+                if self._held_out.exhausted:
+                    break
+                clock.ready = time.monotonic()
+        return True
+
+    def _step(self, step: int, batches: list[Batch], metrics: MetricsWriter, clock: _Clock) -> None:
+        config, engine, done = self._config, self._engine, step + 1
+        begun = time.monotonic()
+        loss = engine.step(step, batches, StopOnNonFinite(step, engine))
+        self._check_gradient(step, batches)
+        self._average.update()
+        now = time.monotonic()
+        metrics.write(
+            step=done,
+            loss=loss,
+            learning_rate=learning_rate(config, step),
+            gradient_norm=engine.gradient_norm,
+            samples_per_sec=config.global_batch / max(now - clock.ended, 1e-9),
+            data_wait_share=(begun - clock.ready) / max(now - clock.ended, 1e-9),
+            **_memory(),
+        )
+        clock.ended = now
+        self._look(done, metrics)
+        if done % config.checkpoint_every == 0 and done < config.steps:
+            self._save(done)
+
+    def _look(self, done: int, metrics: MetricsWriter) -> None:
+        """Held-out loss and sample videos, by the weights that would be saved."""
+        config = self._config
+        measured = bool(self._held_out) and (done % config.validate_every == 0 or done == config.steps)
+        shown = self._shown is not None and config.sample_every > 0 and done % config.sample_every == 0
+        if not measured and not shown:
+            return
+        with self._average.applied():
+            if measured:
+                metrics.write(step=done, validation_loss=self._held_out.measure(done))
+            if shown and self._shown is not None:
+                parts = (self._engine, self._backbone, self._objective, self._shown, self._null_text)
+                write_previews(self._job.scratch, done, *parts, config.sample_steps)
+
+    def _check_gradient(self, step: int, batches: list[Batch]) -> None:
+        """A gradient that is not finite has moved the weights, or will: no checkpoint may hold them."""
+        norm = self._engine.gradient_norm
+        if math.isfinite(norm):
+            return
+        found = [clip_id for batch in batches for clip_id in batch.clip_ids]
+        clips = ", ".join(clip_id for rank in self._engine.collect(found) for clip_id in rank)
+        raise TrainingError(
+            f"the gradient's norm is {norm} at step {step}, with a finite loss; checkpoints before it are good. "
+            f"Clips of the batch: {clips}. Lower train.learning_rate or look at these clips"
+        )
+
+    def _save(self, done: int) -> None:
+        self._engine.save(done, {"held_out": self._held_out.state}, self._average.save)
+
+    def _stop(self, done: int) -> None:
+        if done > self._start:
+            self._save(done)
+        if self._engine.rank == 0:
+            mark_stopped(self._job.scratch, done)
+
+    def save_outputs(self) -> None:
+        """Write weights and curves; curves hold losses only, so that equal runs give equal bytes."""
+        job, model = self._job, self._objective.model
+        self._held_out.restore_best()
+        # The best weights were averaged when they were kept.
+        applied = nullcontext() if self._config.early_stop else self._average.applied()
+        with applied, self._engine.whole():
+            if self._engine.rank == 0:
+                if model.adapters is None:
+                    assert isinstance(self._backbone, StandIn)
+                    save_stand_in(self._backbone, job.out / "backbone")
+                else:
+                    parts = (model.adapters, self._backbone, job.config.model, job.config.window, job.stage)
+                    save_adapter(job.out / "adapter", *parts, encoders=job.shards / ENCODERS_FOLDER)
+        if self._engine.rank == 0:
+            _save_curves(job)
+
+
+def _memory() -> dict[str, float]:
+    """Peak memory of this process so far, and what torch had allocated on its GPU at most."""
+    peak = {"memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    if torch.cuda.is_available():
+        peak["gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return peak
 
 
 class StopOnNonFinite:
@@ -113,7 +226,7 @@ class StopOnNonFinite:
         """
         value = float(loss)
         bad = not math.isfinite(value)
-        if self._engine.mean(float(bad)) > 0:
+        if self._engine.any(bad):
             # Every rank says the same, so that it does not matter whose words are heard last.
             found = [report for report in self._engine.collect((value, batch.clip_ids) if bad else None) if report]
             clips = ", ".join(clip_id for _, clip_ids in found for clip_id in clip_ids)
@@ -124,52 +237,7 @@ class StopOnNonFinite:
             )
 
 
-class MetricsWriter:
-    """JSON lines for the launcher to follow; a resumed run drops the lines past its checkpoint."""
-
-    def __init__(self, job: TrainingJob, rank: int, start: int) -> None:
-        self._path = job.metrics
-        self._rank, self._start = rank, start
-        self._stream: TextIO | None = None
-
-    def __enter__(self) -> MetricsWriter:
-        if self._rank == 0:
-            kept = [line for line in read_metrics(self._path) if line["step"] <= self._start]
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._path.open("w")
-            for line in kept:
-                self.write(**line)
-        return self
-
-    def write(self, **values: float) -> None:
-        """Append one line; rank 0 only."""
-        if self._stream is not None:
-            finite = {name: value for name, value in values.items() if math.isfinite(value)}
-            self._stream.write(json.dumps(finite) + "\n")
-            self._stream.flush()
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-
-def read_metrics(path: Any) -> list[dict[str, float]]:
-    """The whole lines of a metrics file; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _save(job: TrainingJob, backbone: Backbone, model: AudioConditionedTransformer) -> None:
-    """Write weights and curves; curves hold losses only, so that equal runs give equal bytes."""
-    if model.adapters is None:
-        assert isinstance(backbone, StandIn)
-        save_stand_in(backbone, job.out / "backbone")
-    else:
-        parts = (model.adapters, backbone, job.config.model, job.config.window, job.stage)
-        save_adapter(job.out / "adapter", *parts, encoders=job.shards / ENCODERS_FOLDER)
+def _save_curves(job: TrainingJob) -> None:
     lines = read_metrics(job.metrics)
     write_json(
         job.out / CURVES_FILE,

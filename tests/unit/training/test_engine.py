@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import socket
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,11 +50,11 @@ def data() -> torch.Tensor:
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_steps_equal_plain_adamw_and_a_bad_loss_stops_before_the_optimizer() -> None:
+def test_steps_equal_plain_adamw_and_a_bad_loss_stops_before_the_optimizer(tmp_path: Path) -> None:
     # One test, because DeepSpeed keeps groups of the first engine: a process has one.
     config = TrainConfig(global_batch=8, micro_batch=4, learning_rate=0.05, gradient_clip=0.5, steps=10, warmup_steps=2)
     module = Regression()
-    engine = Engine(module, config, accumulation=2)
+    engine = Engine(module, config, accumulation=2, checkpoints=tmp_path)
     plain = Regression()
     optimizer = torch.optim.AdamW(plain.trained.parameters(), weight_decay=0.0)
     for step in range(4):
