@@ -57,7 +57,10 @@ def test_an_override_is_read_as_its_field(override: str, path: str, value: objec
 REFUSED = {
     "unknown key": ("pretrain.stepps=3", r"pretrain\.stepps: unknown key; did you mean steps\?"),
     "unknown room": ("modle.adapter.heads=3", r"modle: unknown key; did you mean model\?"),
-    "nothing near": ("launcher.zzz=3", r"launcher\.zzz: unknown key; known here: kind, ranks, threads, hang_sec, trainjob"),
+    "nothing near": (
+        "launcher.zzz=3",
+        r"launcher\.zzz: unknown key; known here: kind, ranks, threads, hang_sec, trainjob",
+    ),
     "out of range": ("pretrain.steps=0", r"pretrain\.steps: .*greater than or equal to 1 \(found 0\)"),
     "wrong type": ("pretrain.steps=many", r"pretrain\.steps: .*integer.*\(found 'many'\)"),
     "a rule over fields": ("model.adapter.heads=3", r"inner_dim=\d+ is not divisible by adapter\.heads=3"),

@@ -156,6 +156,11 @@ class Backbone(ABC):
         """Loaded when first used: training needs none."""
         return self.load_text()
 
+    def checkpoint_activations(self) -> None:
+        """Compute blocks again in the backward pass, by torch's non-reentrant checkpointing, instead of keeping them."""
+        # Reentrant checkpointing drops gradients of blocks whose input needs none, as a frozen model's first has.
+        self.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
+
     @staticmethod
     @abstractmethod
     def read_codec_shape(config: dict[str, Any]) -> CodecShape:
