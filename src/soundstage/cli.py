@@ -17,7 +17,7 @@ _CANCELLED = 130
 _EPILOG = (
     "Exit codes: 0 done; 1 refused for another reason, or doctor misses something; 2 configuration or arguments; "
     "3 the promotion gate said no; 4 media, manifests or shards; 5 a data contract failed; "
-    "6 a training process failed; 130 cancelled."
+    "6 a training process failed; 7 training was asked to stop and can go on; 130 cancelled."
 )
 
 

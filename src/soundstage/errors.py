@@ -5,7 +5,8 @@
     ├── DataError             4  media, manifests, shards: the item is named
     │   └── ContractError     5  a data contract failed: suite, expectation and clip ids are named
     ├── GateRefused           3  the promotion gate said no
-    └── TrainingError         6  a training process failed; its last words are quoted
+    ├── TrainingError         6  a training process failed; its last words are quoted
+    └── TrainingStopped       7  training was asked to stop, has saved a checkpoint and can go on
 
 A message names the item, what was found, what was expected and what to do.
 """
@@ -45,3 +46,9 @@ class TrainingError(SoundstageError):
     """A training process failed."""
 
     exit_code = 6
+
+
+class TrainingStopped(SoundstageError):  # noqa: N818 - no failure: running the stage again goes on
+    """Training was asked to stop from outside (a drained node, a preemption), and saved a checkpoint first."""
+
+    exit_code = 7
