@@ -32,6 +32,11 @@ class TrainingJob(BaseModel):
     """checkpoints and metrics, kept when a run fails"""
 
     @property
+    def replays(self) -> bool:
+        """Whether stage one's samples, of the use `pretrain`, train too."""
+        return self.stage == "finetune" and self.config.train.replay_share > 0
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the engine's checkpoints."""
         return self.scratch / "checkpoints"

@@ -8,7 +8,7 @@ from torch import nn
 from ..config.tree import ModelConfig, TrainConfig, WindowConfig
 from ..models.adapter import AudioContext
 from ..models.backbones.base import Backbone
-from ..models.conditioned import AudioConditionedTransformer
+from ..models.conditioned import AudioAdapters, AudioConditionedTransformer
 from ..models.windows import AudioWindows, audio_windows, frame_spans
 from .feed import Batch
 
@@ -20,7 +20,8 @@ class DenoisingObjective(nn.Module):
     1 + w * |clean change to the frame before| / mean change, divided by 1 + w; the backbone says where the frame before
     is, for a latent may hold several frames. A sample counts by the weight that
     selection gave its clip; these have the mean 1 over all pretraining clips. Latent frames that the network is given
-    clean do not count.
+    clean do not count. Frame rate and what sound belongs to which frame are those of the batch's own window, where it
+    names one.
     """
 
     def __init__(
@@ -34,14 +35,14 @@ class DenoisingObjective(nn.Module):
         super().__init__()
         self.model = model
         self._backbone, self._config, self._window, self._train = backbone, config, window, train
-        self._windows: dict[str, AudioWindows] = {}
+        self._windows: dict[tuple[WindowConfig, int], dict[str, AudioWindows]] = {}
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The loss, a scalar."""
         clean, sigma = batch.latents, batch.sigma
         first, noising = clean[:, :, :1], self._backbone.noising
         noisy = noising.noisy(clean, batch.noise, sigma)
-        output = self.model(noisy, first, noising.timestep(sigma), batch.text, self._window.fps, self._audio(batch))
+        output = self.model(noisy, first, noising.timestep(sigma), batch.text, self._of(batch).fps, self._audio(batch))
         learned = self._backbone.learned
         error = (learned(output) - learned(noising.target(clean, batch.noise, sigma, first))).square()
         weighted = error * learned(self._motion_weights(clean))
@@ -50,18 +51,27 @@ class DenoisingObjective(nn.Module):
         loss: torch.Tensor = weighted.mean()
         return loss
 
+    def _of(self, batch: Batch) -> WindowConfig:
+        return batch.window or self._window
+
     def _audio(self, batch: Batch) -> AudioContext | None:
         adapters = self.model.adapters
         if adapters is None:
             return None
-        if not self._windows:
-            stride = self._backbone.codec_shape.temporal_stride
-            spans = frame_spans(batch.latents.shape[2], self._window.fps, stride)
-            for name, grid in adapters.grids.items():
-                times = grid.times_sec(batch.audio[name].shape[1], -self._window.audio_margin_sec)
-                window = audio_windows(spans, times, self._config.adapter.window_sec, grid.hop_sec)
-                self._windows[name] = window.to(batch.latents.device)
-        return adapters.context(batch.audio, self._windows, batch.audio_keep)
+        bucket = self._of(batch), batch.latents.shape[2]
+        if bucket not in self._windows:
+            self._windows[bucket] = self._windows_of(batch, adapters)
+        return adapters.context(batch.audio, self._windows[bucket], batch.audio_keep)
+
+    def _windows_of(self, batch: Batch, adapters: AudioAdapters) -> dict[str, AudioWindows]:
+        """Which features of each encoder every latent frame of a batch hears, on the batch's device."""
+        window, made = self._of(batch), {}
+        spans = frame_spans(batch.latents.shape[2], window.fps, self._backbone.codec_shape.temporal_stride)
+        for name, grid in adapters.grids.items():
+            times = grid.times_sec(batch.audio[name].shape[1], -window.audio_margin_sec)
+            heard = audio_windows(spans, times, self._config.adapter.window_sec, grid.hop_sec)
+            made[name] = heard.to(batch.latents.device)
+        return made
 
     def _motion_weights(self, clean: torch.Tensor) -> torch.Tensor:
         weight = self._train.motion_weight

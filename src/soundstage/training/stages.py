@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..config.slices import TrainSlice
 from ..data.shards import INDEX_FILE
+from ..errors import ConfigError
 from ..models.backbones.load import reference_pretrained
 from ..models.bundle import CARD_FILE, describe_adapter
 from ..models.conditioned import parameter_count
@@ -18,7 +19,12 @@ from .job import TrainingJob
 
 
 def train_backbone(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Name the configured checkpoint, or train the stand-in backbone on video alone."""
+    """Name the configured checkpoint, or train the stand-in backbone on video alone.
+
+    Raises:
+        ConfigError: a replay share is configured, which stage two alone has.
+    """
+    _refuse_replay("backbone", config)
     if config.model.backbone.pretrained is not None:
         made = reference_pretrained(config.model.backbone, work.out / "backbone")
         (work.out / "curves.json").write_text('{"train": [], "validation": []}\n')
@@ -29,12 +35,17 @@ def train_backbone(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
 
 
 def pretrain(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Stage one: adapters on the large, automatically curated set."""
+    """Stage one: adapters on the large, automatically curated set.
+
+    Raises:
+        ConfigError: a replay share is configured, which stage two alone has.
+    """
+    _refuse_replay("pretrain", config)
     return _train("pretrain", config, inputs, work, use="pretrain", initial=None)
 
 
 def finetune(config: TrainSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Stage two: from stage one's adapter, on clips that a person has kept, and on nothing else.
+    """Stage two: from stage one's adapter, on clips that a person has kept, and by `replay_share` on stage one's.
 
     Without any such clip the stage passes stage one's adapter on and says so in its notes.
     """
@@ -59,6 +70,7 @@ def _train(
     backbone = None
     if "backbone" in inputs:
         backbone = work.workspace.output(inputs["backbone"], "backbone/backbone.json").parent
+    counts = inputs["shards"].counts
     job = TrainingJob(
         stage=stage,
         config=config,
@@ -75,10 +87,18 @@ def _train(
     metrics = last if stage == "backbone" else last | _share(work.out)
     if stage != "backbone":
         work.tracker.log_artifact(work.out / "adapter" / CARD_FILE)
-    return Outcome(
-        counts={"steps": config.train.steps, "samples": inputs["shards"].counts.get(f"samples_{use}", 0)},
-        metrics=metrics,
-    )
+    seen = {"steps": config.train.steps, "samples": counts.get(f"samples_{use}", 0)}
+    if job.replays:
+        seen["replay_samples"] = counts.get("samples_pretrain", 0)
+    return Outcome(counts=seen, metrics=metrics)
+
+
+def _refuse_replay(stage: str, config: TrainSlice) -> None:
+    if config.train.replay_share:
+        raise ConfigError(
+            f"{stage}.replay_share={config.train.replay_share}: replay mixes stage one's samples into stage two, and "
+            f"{stage} comes before it; leave it at 0, or set finetune.replay_share"
+        )
 
 
 def _share(out: Path) -> dict[str, float]:

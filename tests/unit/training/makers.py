@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ import torch
 from soundstage.config import load_config, stage_slice
 from soundstage.config.slices import TrainSlice
 from soundstage.data.records import SHARD_SAMPLES, write_table
-from soundstage.data.shards import EncodedSample, ShardReader, shard_rows, write_index, write_shard, write_text
+from soundstage.data.shards import (
+    EncodedSample,
+    ShardReader,
+    shard_entry,
+    shard_rows,
+    write_index,
+    write_shard,
+    write_text,
+)
 from soundstage.data.windows import bucket_name
 from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.base import Backbone, CodecShape
@@ -60,31 +68,38 @@ def write_shards(
     poisoned: int = -1,
     validation: int = 2,
     weights: Mapping[int, float] | None = None,
+    finetune: int = 0,
+    others: Sequence[TrainSlice] = (),
 ) -> None:
-    """An encode payload of `count` samples that pretrain, weighing 1 or what is told by number, and some held out."""
-    uses = ["pretrain"] * count + ["validation"] * validation
-    made = [encoded_sample(config, n, use, n == poisoned) for n, use in enumerate(uses)]
+    """An encode payload of `count` samples that pretrain, weighing 1 or what is told by number, and some held out.
+
+    Their windows are those of `config` and of `others` in turn.
+    """
+    uses = ["pretrain"] * count + ["validation"] * validation + ["finetune"] * finetune
+    windows = [config, *others]
+    made = [encoded_sample(windows[n % len(windows)], n, use, n == poisoned) for n, use in enumerate(uses)]
     for number, weight in (weights or {}).items():
         made[number].about["weight"] = weight
-    paths, rows, counts = [], [], {}
+    shards: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for first in range(0, len(made), PER_SHARD):
-        path, batch = folder / "shards" / f"{len(paths):06d}.tar", made[first : first + PER_SHARD]
+        path, batch = folder / "shards" / f"{len(shards):06d}.tar", made[first : first + PER_SHARD]
         write_shard(path, batch)
-        paths.append(path)
-        counts[path.name] = len(batch)
-        rows += shard_rows(path, batch)
+        written = shard_rows(path, batch)
+        shards.append(shard_entry(path, written))
+        rows += written
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
     embedded = encode_captions(encoders(config.model.backbone)[1], CAPTIONS)
     write_text(folder / "text.safetensors", embedded.embeddings, embedded.mask)
     grids = {name: asdict(grid) for name, grid in feature_grids(config.model.audio).items()}
     about = {"captions": CAPTIONS, "fingerprints": fingerprints(config), "grids": grids}
-    about["buckets"] = {bucket_name(config.window): config.window.model_dump(mode="json")}
-    write_index(folder, paths, counts, about)
+    about["buckets"] = {bucket_name(each.window): each.window.model_dump(mode="json") for each in windows}
+    write_index(folder, shards, about)
 
 
-def reader_of(folder: Path, config: TrainSlice) -> ShardReader:
-    """The samples that pretrain."""
-    return ShardReader(folder, fingerprints(config), {"pretrain"})
+def reader_of(folder: Path, config: TrainSlice, use: str = "pretrain") -> ShardReader:
+    """The samples of a use."""
+    return ShardReader(folder, fingerprints(config), {use})
 
 
 def fingerprints(config: TrainSlice) -> dict[str, str]:

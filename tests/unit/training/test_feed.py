@@ -13,12 +13,13 @@ import torch
 
 from soundstage.config.tree import TrainConfig
 from soundstage.data.shards import ShardReader
-from soundstage.errors import ConfigError
-from soundstage.training.feed import Batch, Feed, permutation, prefetch, shifted_level, weighted_order
+from soundstage.errors import ConfigError, DataError
+from soundstage.training.feed import Batch, Feed, held_out_batches, prefetch, shifted_level
 
 from .makers import CAPTIONS, reader_of, train_slice, write_shards
 
 COUNT = 13  # divides by no batch
+SHORT = train_slice("window.num_frames=4")
 WEIGHTS = {0: 0.2, 3: 3.7, 7: 0.0, 8: 1.6, 12: 0.45}  # by the number of a sample; the rest weigh 1
 
 
@@ -35,6 +36,14 @@ def weighted(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:
     folder = tmp_path_factory.mktemp("weighted")
     write_shards(folder, train_slice(), COUNT, weights=WEIGHTS)
     return reader_of(folder, train_slice())
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Windows of two lengths in turn; samples that pretrain, that finetune and that are held out."""
+    folder = tmp_path_factory.mktemp("mixed")
+    write_shards(folder, train_slice(), COUNT, finetune=10, validation=11, others=[SHORT])
+    return folder
 
 
 def config(**changes: Any) -> TrainConfig:
@@ -91,6 +100,69 @@ def test_ranks_and_micro_batches_share_one_global_order(
         assert len(pieces) == world_size * ranks[0].accumulation
         for name, tensor in tensors(wanted).items():
             assert torch.equal(torch.cat([tensors(piece)[name] for piece in pieces]), tensor)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_steps_of_several_buckets_with_replay_are_the_same_for_every_world_size(mixed: Path, world_size: int) -> None:
+    readers = [reader_of(mixed, train_slice(), use) for use in ("finetune", "pretrain")]
+    settings = config(replay_share=0.3, micro_batch=2)
+    whole = dict(Feed(readers[0], settings, replay=readers[1]).steps(0, 12))
+    # Started late, as a resumed run is.
+    parts = [dict(Feed(readers[0], settings, n, world_size, readers[1]).steps(5, 12)) for n in range(world_size)]
+    for step in range(5, 12):
+        pieces = [batch for part in parts for batch in part[step]]
+        names = tensors(pieces[0])
+        for name in names:
+            wanted = torch.cat([tensors(batch)[name] for batch in whole[step]])
+            assert torch.equal(torch.cat([tensors(piece)[name] for piece in pieces]), wanted)
+        (window,) = {piece.window for piece in pieces}
+        assert window is not None
+        assert window.num_frames == pieces[0].latents.shape[2]
+    assert {batches[0].latents.shape[2] for batches in whole.values()} == {4, 6}
+
+
+def test_replayed_samples_are_read_from_their_own_reader(mixed: Path) -> None:
+    own, replay = (reader_of(mixed, train_slice(), use) for use in ("finetune", "pretrain"))
+    feed = Feed(own, config(replay_share=0.3), replay=replay)
+    seen = [clip_id for _, batches in feed.steps(0, 50) for clip_id in batches[0].clip_ids]
+    replayed = {row["clip_id"] for row in replay.rows}
+    assert Counter(clip_id in replayed for clip_id in seen)[True] == pytest.approx(0.3 * len(seen), abs=4)
+    assert [clip_id in replayed for clip_id in seen] == [feed.place(n).replayed for n in range(len(seen))]
+    readers = [replay if feed.place(n).replayed else own for n in range(len(seen))]
+    assert seen == [reader.rows[feed.sample_at(n)]["clip_id"] for n, reader in enumerate(readers)]
+
+
+def test_a_share_and_what_is_replayed_go_together(mixed: Path, reader: ShardReader) -> None:
+    with pytest.raises(ConfigError, match=r"replay_share=0.2 and 0 samples"):
+        Feed(reader, config(replay_share=0.2))
+    with pytest.raises(ConfigError, match=rf"replay_share=0.0 and {COUNT} samples"):
+        Feed(reader, config(), replay=reader)
+    with pytest.raises(DataError, match="no sample to train on"):
+        Feed(reader_of(mixed, train_slice(), "nothing"), config())
+
+
+def test_held_out_batches_are_fixed_and_whole(mixed: Path) -> None:
+    held_out = reader_of(mixed, train_slice(), "validation")
+    settings = config(micro_batch=2, audio_dropout=1.0, text_dropout=1.0)
+    first, second = held_out_batches(held_out, settings), held_out_batches(held_out, settings)
+    assert all(equal(one, other) for one, other in zip(first, second, strict=True))
+    seen = [clip_id for batch in first for clip_id in batch.clip_ids]
+    # Four micro batches of 11 samples, of which one bucket has 5 and the other 6: 3.6 and 4.4 of them.
+    assert len(seen) == len(set(seen)) == 8
+    assert [len(batch.clip_ids) for batch in first] == [2, 2, 2, 2]
+    assert len({batch.window for batch in first}) == 2
+    null, _ = held_out.text(CAPTIONS[0])
+    assert all(batch.audio_keep.all() for batch in first)
+    assert not any(torch.equal(text, null) for batch in first for text in batch.text.embeddings)
+    noises = torch.cat([batch.noise[:, :, :4].flatten(1) for batch in first])
+    assert len(torch.unique(noises, dim=0)) == 8
+
+
+def test_all_that_is_held_out_is_taken_when_it_is_little(reader: ShardReader) -> None:
+    found = held_out_batches(reader, config())
+    assert [len(batch.clip_ids) for batch in found] == [4, 4, 4, 1]
+    assert equal(found[0], Feed(reader, config(audio_dropout=0.0, text_dropout=0.0)).batch(range(4)))
+    assert {clip_id for batch in found for clip_id in batch.clip_ids} == {row["clip_id"] for row in reader.rows}
 
 
 def test_a_resumed_feed_gives_the_same_batches(reader: ShardReader) -> None:
@@ -171,44 +243,6 @@ def test_a_shift_favours_noise() -> None:
     assert [shifted_level(u, 1.0) for u in (0.0, 0.3, 1.0)] == [0.0, 0.3, 1.0]
     assert shifted_level(0.5, 3.0) == pytest.approx(0.75)
     assert [shifted_level(u, 3.0) for u in (0.0, 1.0)] == [0.0, 1.0]
-
-
-def test_permutation_is_a_function_of_its_arguments() -> None:
-    assert np.array_equal(permutation(1, 2, 50), permutation(1, 2, 50))
-    assert len({tuple(permutation(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}) == 9
-
-
-@pytest.mark.parametrize("count", [1, 2, 7, 100, 1009])
-@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0])
-def test_counts_are_within_one_of_their_share_whatever_the_weights(count: int, spread: float) -> None:
-    for seed in range(20):
-        weights = np.exp(spread * np.random.default_rng([seed, count]).normal(size=count))
-        order = weighted_order(seed, epoch=seed, weights=weights)
-        assert len(order) == count
-        counts = np.bincount(order, minlength=count)
-        assert len(counts) == count
-        assert (np.abs(counts - count * weights / weights.sum()) < 1).all()
-
-
-@pytest.mark.parametrize("weight", [1.0, 0.1, 1 / 3])
-def test_equal_weights_are_every_sample_once(weight: float) -> None:
-    for count in (3, 10, 1009):
-        assert sorted(weighted_order(5, 1, np.full(count, weight))) == list(range(count))
-
-
-def test_a_weighted_order_is_a_function_of_its_arguments() -> None:
-    weights = np.linspace(0.1, 2.0, 50)
-    first = weighted_order(1, 2, weights)
-    np.random.seed(0)  # a global state that must not matter
-    assert np.array_equal(weighted_order(1, 2, weights), first)
-    assert len({tuple(weighted_order(seed, epoch, weights)) for seed in range(3) for epoch in range(3)}) == 9
-
-
-def test_the_order_of_a_weighted_epoch_tells_nothing_of_the_order_on_disk() -> None:
-    weights = np.random.default_rng(0).uniform(0.1, 2.0, size=2000)
-    order = weighted_order(1, 2, weights)
-    # Of random orders of 2000 the correlation with their places has the standard deviation 1 / sqrt(2000).
-    assert abs(np.corrcoef(order, np.arange(2000))[0, 1]) < 4 / np.sqrt(2000)
 
 
 def test_prefetch_keeps_order_and_raises_what_was_raised() -> None:

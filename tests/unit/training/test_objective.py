@@ -240,3 +240,16 @@ def test_a_sample_counts_by_its_weight() -> None:
     assert torch.equal(plain, ones)
     assert float(mixed) == pytest.approx(0.25 * float(first) + 0.75 * float(second), rel=1e-5)
     assert abs(float(first) - float(second)) > 1e-3
+
+
+def test_a_batch_is_heard_by_the_window_of_its_own_bucket() -> None:
+    """One objective over batches of two windows in turn gives what one for each gives."""
+    backbone, model, objective = setting("velocity")
+    config = train_slice()
+    slow = config.window.model_copy(update={"fps": 3, "audio_margin_sec": 0.1})
+    plain, other = batch(), replace(batch(frames=4), window=slow)
+    alone = DenoisingObjective(backbone, model, config.model, slow, TrainConfig())
+    with torch.no_grad():
+        found = [float(objective(made)) for made in (plain, other, plain)]
+        assert found == [float(objective(plain)), float(alone(other)), found[0]]
+        assert found[1] != float(objective(replace(other, window=None)))

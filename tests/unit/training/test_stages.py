@@ -18,7 +18,7 @@ from soundstage.models.backbones.load import load_backbone
 from soundstage.models.bundle import new_adapters, save_adapter
 from soundstage.stages import NullTracker, Outcome, StageRecord, Work, Workspace, execute
 from soundstage.training.follow import run_job
-from soundstage.training.stages import train_backbone
+from soundstage.training.stages import pretrain, train_backbone
 from soundstage.training.trainer import read_metrics
 
 from ..models.backbones.tiny import Saved, Shelf
@@ -52,6 +52,14 @@ def test_a_pretrained_backbone_is_named_not_copied(tmp_path: Path, checkpoint: S
     assert loaded.fingerprint[:16] in record.notes["backbone"]
     assert not loaded.stand_in
     assert json.loads((folder.parent / "curves.json").read_text()) == {"train": [], "validation": []}
+
+
+@pytest.mark.parametrize(("stage", "run"), [("backbone", train_backbone), ("pretrain", pretrain)])
+def test_replay_is_refused_before_stage_two(tmp_path: Path, stage: str, run: Any) -> None:
+    workspace = Workspace.open(tmp_path)
+    config = train_slice(f"{stage}.replay_share=0.25", stage=stage)
+    with pytest.raises(ConfigError, match=rf"{stage}.replay_share=0.25: .* set finetune.replay_share"):
+        execute(stage, run, config, {}, workspace, code_version="v")
 
 
 def test_a_checkpoint_that_changed_since_is_refused(tmp_path: Path) -> None:
