@@ -1,102 +1,95 @@
 """Stage `encode`: windows of selected clips to latents and audio features in WebDataset shards.
 
 Encoders come from the models room: the one place where data reads a model, because what is stored is what they say.
+Shards are planned first (`encode_plan`) and then made in any order, by any number of processes (`encode_work`).
 """
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..config.audio import SyncTowerConfig
 from ..config.slices import EncodeSlice
-from ..errors import DataError
-from ..media.decode import decode_clip
-from ..models.audio.base import AudioEncoder
-from ..models.audio.load import bundle_encoders, encode_sound, load_audio_encoders
-from ..models.backbones.base import Codec
-from ..models.backbones.load import encode_captions, encoder_fingerprints, encoder_hashes, encoders, window_shape
+from ..config.tree import BackboneConfig, WindowConfig
+from ..errors import ConfigError, DataError
+from ..models.audio.load import bundle_encoders, load_audio_encoders
+from ..models.backbones.load import encode_captions, encoder_fingerprints, encoder_hashes, encoder_text, window_shape
 from ..models.sync.scorer import CONFIG_FILE as SCORER_FILE
 from ..stages import Inputs, Outcome, Progress, Work
+from .buckets import bucket_windows
+from .encode_plan import PlannedShard, plan_shards
+from .encode_work import EncodeWork, FinishedShard, make_shards
 from .records import CLIPS, SELECTION, SHARD_SAMPLES, read_table, write_table
-from .shards import (
-    NULL_CAPTION,
-    SAMPLES_FILE,
-    TEXT_FILE,
-    EncodedSample,
-    shard_rows,
-    write_index,
-    write_shard,
-    write_text,
-)
-from .windows import bucket_name, plan_windows, window_frames, window_sound
+from .shards import NULL_CAPTION, SAMPLES_FILE, SHARDS_FOLDER, TEXT_FILE, write_index, write_text
+from .suites import TRAINING_USES
 
-ENCODED_USES = ("pretrain", "finetune", "validation")
 ENCODERS_FOLDER = "encoders"
 
 
 def run(config: EncodeSlice, inputs: Inputs, work: Work) -> Outcome:
-    """Encode every selected training and validation clip; one decode a clip, windows in the order of clip ids.
+    """Encode every selected training and validation clip, each window on its own, in the order of clip ids.
+
+    A run that was stopped goes on with the shards that it had not finished, and gives the same bytes.
 
     Raises:
-        DataError: nothing was selected for training.
+        ConfigError: a window that the codec does not take.
+        DataError: nothing was selected for training, or a clip cannot be decoded.
     """
     torch.set_num_threads(1)  # thread counts move float sums; one thread gives the same bytes everywhere
-    clips = {row["clip_id"]: row for row in read_table(work.workspace.output(inputs["clips"], "clips.parquet"), CLIPS)}
-    selection = read_table(work.workspace.output(inputs["selection"], "selection.parquet"), SELECTION)
-    chosen = [row | {"clip": clips[row["clip_id"]]} for row in selection if row["use"] in ENCODED_USES]
-    if not any(row["use"] == "pretrain" for row in chosen):
-        raise DataError("no clip is selected for pretraining; see the funnel of `soundstage select`")
-    _check_window(config)
-    codec, text = encoders(config.model.backbone)
+    chosen = _chosen(inputs, work)
+    check_windows(bucket_windows(config.encode, config.window), config.model.backbone)
+    plans = plan_shards(chosen, config)
     bundle_encoders(config.model.audio, _curator(config, inputs, work), work.out / ENCODERS_FOLDER)
-    heard = load_audio_encoders(config.model.audio, work.out / ENCODERS_FOLDER)
-    shards: list[Path] = []
-    rows: list[dict[str, Any]] = []
-    with Progress("encode", len(chosen), "clip") as progress:
-        samples = _samples(config, work, chosen, codec, heard, progress)
-        while batch := list(islice(samples, config.encode.samples_per_shard)):
-            path = work.out / "shards" / f"{len(shards):06d}.tar"
-            write_shard(path, batch)
-            shards.append(path)
-            rows += shard_rows(path, batch)
+    about = _about(config, work.out / ENCODERS_FOLDER) | {"selection": inputs["selection"].content}
+    shards = _encode(plans, config, work, json.dumps(about, sort_keys=True))
+    rows = [row for shard in shards for row in shard.rows]
     write_table(work.out / SAMPLES_FILE, SHARD_SAMPLES, rows, sort_by=["key"])
     captions = [NULL_CAPTION, *sorted({row["caption"] for row in rows} - {NULL_CAPTION})]
-    embedded = encode_captions(text, captions)
+    embedded = encode_captions(encoder_text(config.model.backbone), captions)
     write_text(work.out / TEXT_FILE, embedded.embeddings, embedded.mask)
-    about = {
-        "selection": inputs["selection"].content,
-        "captions": captions,
-        "fingerprints": encoder_fingerprints(config.model.backbone, config.model.audio),
-        "encoders": encoder_hashes(config.model.backbone) | {f"audio.{n}": e.fingerprint for n, e in heard.items()},
-        "grids": {name: asdict(encoder.grid) for name, encoder in heard.items()},
-        "buckets": {bucket_name(config.window): config.window.model_dump(mode="json")},
-        "sample": {
-            "latents.npy": "float16 (C, F, h, w)",
-            **{f"audio.{name}.npy": "float16 (T, D)" for name in heard},
-            "json": "about the sample",
-        },
-    }
-    per_shard = Counter(row["shard"].removeprefix("shards/") for row in rows)
-    write_index(work.out, shards, dict(per_shard), about)
-    uses = Counter(f"samples_{row['use']}" for row in rows)
-    size = sum(path.stat().st_size for path in shards)
-    return Outcome(
-        counts={"clips": len(chosen), "samples": len(rows), "shards": len(shards), "bytes": size, **uses},
-        metrics={"bytes_per_sample": size / len(rows)},
-    )
+    for shard in shards:
+        _place(shard.path, work.out / SHARDS_FOLDER / shard.path.name)
+    write_index(work.out, [shard.entry for shard in shards], about | {"captions": captions})
+    return _outcome(len(chosen), rows, shards)
 
 
-def _check_window(config: EncodeSlice) -> None:
-    """Before anything is decoded: a codec that takes no window of this length stops the stage."""
-    window_shape(config.model.backbone).latent_frames(config.window.num_frames)
+def _chosen(inputs: Inputs, work: Work) -> list[dict[str, Any]]:
+    """Rows of the selection that are encoded, each with its clip's row as `clip`."""
+    clips = {row["clip_id"]: row for row in read_table(work.workspace.output(inputs["clips"], "clips.parquet"), CLIPS)}
+    selection = read_table(work.workspace.output(inputs["selection"], "selection.parquet"), SELECTION)
+    chosen = [row | {"clip": clips[row["clip_id"]]} for row in selection if row["use"] in TRAINING_USES]
+    if not any(row["use"] == "pretrain" for row in chosen):
+        raise DataError("no clip is selected for pretraining; see the funnel of `soundstage select`")
+    return chosen
+
+
+def check_windows(windows: Mapping[str, WindowConfig], backbone: BackboneConfig) -> None:
+    """Refuse windows that the codec does not take, from its configuration alone, before anything is decoded.
+
+    Raises:
+        ConfigError: frames that are no whole latents, or a height or width that is not.
+    """
+    shape = window_shape(backbone)
+    for number, (name, window) in enumerate(windows.items()):
+        at = f"encode.buckets, {name}: " if number else ""
+        try:
+            shape.latent_frames(window.num_frames)
+        except ConfigError as error:
+            raise ConfigError(f"{at}{error}") from error
+        if any(side % shape.spatial_stride for side in window.frame_size):
+            raise ConfigError(
+                f"{at}height and width {window.frame_size} do not divide into latents of {shape.spatial_stride} x "
+                f"{shape.spatial_stride} pixels; take multiples of {shape.spatial_stride}"
+            )
 
 
 def _curator(config: EncodeSlice, inputs: Inputs, work: Work) -> Path | None:
@@ -112,44 +105,68 @@ def _curator(config: EncodeSlice, inputs: Inputs, work: Work) -> Path | None:
         )
     made = work.workspace.output(inputs["curator"], description).parent
     folder = work.scratch / "encoders"
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
     for name in names:
         (folder / name).symlink_to(made.resolve())
     return folder
 
 
-def _samples(
-    config: EncodeSlice,
-    work: Work,
-    chosen: list[dict[str, Any]],
-    codec: Codec,
-    encoders: dict[str, AudioEncoder],
-    progress: Progress,
-) -> Iterator[EncodedSample]:
-    for row in chosen:
-        clip, shift = row["clip"], row["audio_shift_sec"]
-        decoded = decode_clip(work.workspace.resolve(clip["media_uri"]))
-        written: set[str] = set()
-        for planned in plan_windows(clip, shift, config.encode, config.window):
-            if planned.key in written:  # a clip barely longer than a window has few distinct starts
-                continue
-            written.add(planned.key)
-            start = planned.start_us / 1e6
-            frames = window_frames(decoded, start, config.window)
-            frames = frames[:, :, ::-1] if planned.flip else frames
-            sound = window_sound(decoded, start, shift, config.window, config.model.audio.sample_rate)
-            heard = encode_sound(encoders, torch.from_numpy(sound), -config.window.audio_margin_sec)
-            about = {
-                "key": planned.key,
-                "clip_id": row["clip_id"],
-                "use": row["use"],
-                "caption": clip["caption"],
-                "weight": row["weight"],
-                "window_start_us": planned.start_us,
-                "flip": planned.flip,
-                "bucket": bucket_name(config.window),
-            }
-            latents = codec.encode(torch.from_numpy(np.ascontiguousarray(frames))[None])[0]
-            audio = {name: found.features.numpy().astype(np.float16) for name, found in heard.items()}
-            yield EncodedSample(planned.key, latents.numpy().astype(np.float16), audio, about)
-        progress.advance()
+def _about(config: EncodeSlice, bundled: Path) -> dict[str, Any]:
+    """What the shards are made with: encoders by name and by weights, windows and settings."""
+    heard = load_audio_encoders(config.model.audio, bundled)
+    backbone = config.model.backbone
+    return {
+        "fingerprints": encoder_fingerprints(backbone, config.model.audio),
+        "encoders": encoder_hashes(backbone) | {f"audio.{n}": e.fingerprint for n, e in heard.items()},
+        "grids": {name: asdict(encoder.grid) for name, encoder in heard.items()},
+        "buckets": {n: w.model_dump(mode="json") for n, w in bucket_windows(config.encode, config.window).items()},
+        "settings": {
+            # Not the number of processes: it changes nothing.
+            "encode": config.encode.model_dump(mode="json", exclude={"workers"}),
+            "backbone": backbone.model_dump(mode="json"),
+            "codec": asdict(window_shape(backbone)) | {"dtype": "fp32"},
+            "audio": config.model.audio.model_dump(mode="json"),
+        },
+        "sample": {
+            "latents.npy": "float16 (C, F, h, w)",
+            **{f"audio.{name}.npy": "float16 (T, D)" for name in heard},
+            "json": "about the sample",
+        },
+    }
+
+
+def _encode(plans: Sequence[PlannedShard], config: EncodeSlice, work: Work, made_with: str) -> list[FinishedShard]:
+    """The planned shards, in their order."""
+    todo = EncodeWork(config, work.workspace, work.out / ENCODERS_FOLDER, work.scratch / SHARDS_FOLDER, made_with)
+    made: dict[str, FinishedShard] = {}
+    with Progress("encode", sum(len(plan.samples) for plan in plans), "sample") as progress:
+        for shard in make_shards(plans, todo, config.encode.workers):
+            made[shard.path.name] = shard
+            progress.advance(len(shard.rows))
+    return [made[plan.name] for plan in plans]
+
+
+def _place(shard: Path, target: Path) -> None:
+    """Let a shard appear among the outputs; it stays in the scratch folder, in case the stage is killed before its end.
+
+    A second name costs nothing; where there are no hard links it is moved.
+    """
+    target.parent.mkdir(exist_ok=True)
+    try:
+        os.link(shard, target)
+    except OSError:
+        shard.replace(target)
+
+
+def _outcome(clips: int, rows: Sequence[Mapping[str, Any]], shards: Sequence[FinishedShard]) -> Outcome:
+    """Numbers by use and by bucket; `clips` were chosen, and each is in one bucket."""
+    counts = Counter(f"samples_{row['use']}" for row in rows)
+    counts.update(f"samples_{row['bucket']}" for row in rows)
+    counts.update(f"clips_{bucket}" for bucket in {row["clip_id"]: row["bucket"] for row in rows}.values())
+    stored: Counter[str] = Counter()
+    for shard in shards:
+        stored[shard.entry["bucket"]] += shard.entry["bytes"]
+    total = {"clips": clips, "samples": len(rows), "shards": len(shards), "bytes": stored.total()}
+    each = {f"bytes_per_sample_{bucket}": size / counts[f"samples_{bucket}"] for bucket, size in stored.items()}
+    return Outcome(counts=total | counts, metrics={"bytes_per_sample": stored.total() / len(rows)} | each)

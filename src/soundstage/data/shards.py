@@ -1,9 +1,9 @@
 """WebDataset shards: tar files a plain `webdataset` reader understands, and an index for reading any sample at once.
 
 A sample is some members: `KEY.latents.npy` (float16, (C, F, h, w)), for each audio encoder `KEY.audio.NAME.npy`
-(float16, (T, D)), and `KEY.json`, which carries the SHA-256 of the arrays' files: a tar has checksums of its headers.
-Text embeddings and their masks stand once per caption in `text.safetensors`. Where each encoder's features lie in time
-stands in `index.json`.
+(float16, (T, D)), and `KEY.json`. `samples.parquet` says where each lies and the hash of its bytes there: a tar has
+checksums of its headers alone. Text embeddings and their masks stand once per caption in `text.safetensors`.
+`index.json` tells of shards, encoders, windows, and where each encoder's features lie in time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,11 @@ from ..stages.files import atomic_path, sha256_file, write_json
 from .records import SHARD_SAMPLES, read_table
 
 INDEX_FILE, SAMPLES_FILE, TEXT_FILE = "index.json", "samples.parquet", "text.safetensors"
+SHARDS_FOLDER = "shards"
 NULL_CAPTION = ""
 _TAR_BLOCK = 512
+_OPEN_SHARDS = 256  # a large payload has more shards than a process may have open files
+_NPY_PREFIX = 10  # magic, version, and the length of the header in its last two bytes (numpy.lib.format, version 1.0)
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,7 @@ def write_shard(path: Path, samples: Iterable[EncodedSample]) -> None:
             arrays = {"latents.npy": sample.latents}
             arrays |= {f"audio.{name}.npy": sample.audio[name] for name in sorted(sample.audio)}
             files = {name: npy_bytes(array) for name, array in arrays.items()}
-            about = sample.about | {"sha256": _sha256(files)}
-            writer.write({"__key__": sample.key, **files, "json": json.dumps(about, sort_keys=True).encode()})
-
-
-def _sha256(files: Mapping[str, bytes]) -> str:
-    """Hash of a sample's arrays, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(files):
-        digest.update(name.encode() + b"\0" + files[name])
-    return digest.hexdigest()
+            writer.write({"__key__": sample.key, **files, "json": json.dumps(sample.about, sort_keys=True).encode()})
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -95,7 +90,7 @@ def shard_rows(path: Path, samples: Iterable[EncodedSample]) -> list[dict[str, A
         for sample in samples:
             offset, size = spans[sample.key]
             stream.seek(offset)
-            place = {"shard": f"shards/{path.name}", "offset": offset, "size": size}
+            place = {"shard": f"{SHARDS_FOLDER}/{path.name}", "offset": offset, "size": size}
             rows.append(sample.about | place | {"sha256": hashlib.sha256(stream.read(size)).hexdigest()})
     return rows
 
@@ -106,34 +101,47 @@ def write_text(path: Path, embeddings: torch.Tensor, mask: torch.Tensor) -> None
         save_file({"embeddings": embeddings.contiguous(), "mask": mask.contiguous()}, temporary)
 
 
-def write_index(folder: Path, shards: list[Path], samples: dict[str, int], about: dict[str, Any]) -> None:
-    """Write `index.json`: each shard by its hash, and what the samples were made with."""
-    rows = [
-        {"shard": f"shards/{p.name}", "samples": samples[p.name], "bytes": p.stat().st_size, "sha256": sha256_file(p)}
-        for p in shards
-    ]
-    write_json(folder / INDEX_FILE, {"shards": rows, **about})
+def shard_entry(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `index.json` says of a written shard and its rows, which are of one bucket."""
+    return {
+        "shard": f"{SHARDS_FOLDER}/{path.name}",
+        "samples": len(rows),
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "bucket": rows[0]["bucket"],
+    }
+
+
+def write_index(folder: Path, shards: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+    """Write `index.json`: each shard as `shard_entry` tells of it, the tables beside them, and `about` them all."""
+    tables = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
+        for name in (SAMPLES_FILE, TEXT_FILE)
+    }
+    write_json(folder / INDEX_FILE, {"shards": list(shards), "tables": tables, **about})
 
 
 class ShardReader:
     """Any sample of an encode payload by its position in the index.
 
     Raises:
-        DataError: made with other encoders than `fingerprints` says, or a shard whose size is not the index's.
+        DataError: made with other encoders than `fingerprints` says; a shard whose size is not the index's; or tables
+            that are not those of the index.
     """
 
     def __init__(self, folder: Path, fingerprints: dict[str, str], uses: set[str]) -> None:
         self._folder = folder
         self.index: dict[str, Any] = json.loads((folder / INDEX_FILE).read_text())
-        self._refuse_stale(fingerprints)
+        self._refuse_other_encoders(fingerprints)
+        self._refuse_altered_files()
         rows = read_table(folder / SAMPLES_FILE, SHARD_SAMPLES)
         self.rows = sorted((row for row in rows if row["use"] in uses), key=lambda row: str(row["key"]))
         self.windows = {name: WindowConfig(**window) for name, window in self.index["buckets"].items()}
-        self._descriptors: dict[str, int] = {}
+        self._open = lru_cache(maxsize=_OPEN_SHARDS)(lambda shard: _OpenFile(folder / shard))
         self._caption_index = {caption: index for index, caption in enumerate(self.index["captions"])}
         self._text = load_file(folder / TEXT_FILE)
 
-    def _refuse_stale(self, fingerprints: dict[str, str]) -> None:
+    def _refuse_other_encoders(self, fingerprints: dict[str, str]) -> None:
         made_with = self.index["fingerprints"]
         if made_with != fingerprints:
             differing = sorted(k for k in made_with | fingerprints if made_with.get(k) != fingerprints.get(k))
@@ -141,13 +149,21 @@ class ShardReader:
                 f"shards in {self._folder} were encoded with another {', '.join(differing)} than the model uses; "
                 "rerun `soundstage encode`"
             )
-        for shard in self.index["shards"]:
-            path = self._folder / shard["shard"]
+
+    def _refuse_altered_files(self) -> None:
+        """By size, which costs nothing; of the table that says where samples lie, and their hashes, by its own hash."""
+        tables = self.index["tables"]
+        sizes = {name: table["bytes"] for name, table in tables.items()}
+        for name, size in [*sizes.items(), *((shard["shard"], shard["bytes"]) for shard in self.index["shards"])]:
+            path = self._folder / name
             found = path.stat().st_size if path.exists() else None
-            if found != shard["bytes"]:
-                raise DataError(
-                    f"shard {path} has {found} bytes, the index says {shard['bytes']}; rerun `soundstage encode`"
-                )
+            if found != size:
+                raise DataError(f"{path} has {found} bytes, the index says {size}; rerun `soundstage encode`")
+        if sha256_file(self._folder / SAMPLES_FILE) != tables[SAMPLES_FILE]["sha256"]:
+            raise DataError(
+                f"{self._folder / SAMPLES_FILE} does not have the hash that the index states: it was altered, or is of "
+                "another run; rerun `soundstage encode`"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -158,46 +174,65 @@ class ShardReader:
         return self._text["embeddings"][index], self._text["mask"][index]
 
     def read(self, position: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Latents (C, F, h, w) and each encoder's audio features (T, D) of a sample, float32.
+        """Latents (C, F, h, w) and each encoder's audio features (T, D) of a sample, float32; by one read of the disk.
 
         Raises:
-            DataError: the bytes there are not that sample, or not those that were written.
+            DataError: the bytes there are not those that were written.
         """
         row = self.rows[position]
-        data = os.pread(self._descriptor(row["shard"]), row["size"], row["offset"])
-        try:
-            latents, audio = _unpack(data, row["key"])
-        except (tarfile.TarError, KeyError, ValueError) as error:
+        data = self._open(row["shard"]).pread(row["size"], row["offset"])
+        found = hashlib.sha256(data).hexdigest()
+        if found != row["sha256"]:
             raise DataError(
-                f"shard {row['shard']} at {row['offset']}: sample {row['key']} of clip {row['clip_id']} is not there "
-                f"({error}); the shard was altered: rerun `soundstage encode`"
-            ) from error
-        heard = {name: torch.from_numpy(features.astype(np.float32)) for name, features in audio.items()}
-        return torch.from_numpy(latents.astype(np.float32)), heard
-
-    def _descriptor(self, shard: str) -> int:
-        if shard not in self._descriptors:
-            self._descriptors[shard] = os.open(self._folder / shard, os.O_RDONLY)
-        return self._descriptors[shard]
+                f"shard {self._folder / row['shard']} at {row['offset']}: sample {row['key']} of clip {row['clip_id']} "
+                f"has SHA-256 {found[:16]}, the index says {row['sha256'][:16]}; the shard was altered: "
+                "rerun `soundstage encode`"
+            )
+        return _unpack(data, row["key"])
 
     def close(self) -> None:
         """Close the shards."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        self._open.cache_clear()
 
 
-def _unpack(data: bytes, key: str) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """Latents and audio of the sample `key` from its tar blocks; ValueError or KeyError when they are not its own."""
-    members: dict[str, bytes] = {}
+class _OpenFile:
+    """A file that is open until nobody holds it: a thread may read it while another one pushes it out of the cache."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """`size` bytes from `offset` on."""
+        return os.pread(self._descriptor, size, offset)
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def _unpack(data: bytes, key: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Latents and audio of the sample `key` from its tar blocks, whose hash is known to be right."""
+    arrays, content = {}, memoryview(data)
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
-            content = archive.extractfile(member)
-            if content is not None:
-                members[member.name.removeprefix(f"{key}.")] = content.read()
-    stated = json.loads(members.pop("json"))["sha256"]
-    if _sha256(members) != stated:
-        raise ValueError("its bytes do not have the hash written beside them")
-    arrays = {name.removesuffix(".npy"): np.load(io.BytesIO(content)) for name, content in members.items()}
+            name = member.name.removeprefix(f"{key}.")
+            if name.endswith(".npy"):
+                arrays[name.removesuffix(".npy")] = _tensor(content[member.offset_data :][: member.size])
     latents = arrays.pop("latents")
     return latents, {name.removeprefix("audio."): array for name, array in arrays.items()}
+
+
+def _tensor(file: memoryview) -> torch.Tensor:
+    """The array of an .npy file as `npy_bytes` writes it, as float32."""
+    length = _NPY_PREFIX + int.from_bytes(file[_NPY_PREFIX - 2 : _NPY_PREFIX], "little")
+    shape, dtype = _npy_header(bytes(file[:length]))
+    # Copied at half width, because what is on loan from bytes cannot be written to; torch widens faster than numpy.
+    return torch.from_numpy(np.frombuffer(file, dtype, offset=length).reshape(shape).copy()).float()
+
+
+@lru_cache(maxsize=256)
+def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type from the header of an .npy file in format 1.0: a payload has few different ones."""
+    stream = io.BytesIO(header)
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    return shape, dtype

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def bucket_name(window: WindowConfig) -> str:
 
 
 def plan_windows(
-    clip: dict[str, Any], audio_shift_sec: float, config: EncodeConfig, window: WindowConfig
+    clip: Mapping[str, Any], audio_shift_sec: float, config: EncodeConfig, window: WindowConfig
 ) -> Iterator[PlannedWindow]:
     """Seeded windows of a clip, starts on its frame grid, wholly inside both picture and (shifted) sound.
 
@@ -55,7 +56,7 @@ def plan_windows(
         yield PlannedWindow(start_us, flip, sample_key(clip, audio_shift_sec, start_us, flip))
 
 
-def start_range(clip: dict[str, Any], audio_shift_sec: float, window: WindowConfig) -> tuple[float, float]:
+def start_range(clip: Mapping[str, Any], audio_shift_sec: float, window: WindowConfig) -> tuple[float, float]:
     """Earliest and latest start of a window, in seconds, so that picture and shifted sound both cover it."""
     duration = clip["num_frames"] * clip["fps_den"] / clip["fps_num"]
     length = float(window.duration_sec)
@@ -64,7 +65,20 @@ def start_range(clip: dict[str, Any], audio_shift_sec: float, window: WindowConf
     return first, max(first, last)
 
 
-def sample_key(clip: dict[str, Any], audio_shift_sec: float, start_us: int, flip: bool) -> str:
+def holds(clip: Mapping[str, Any], audio_shift_sec: float, window: WindowConfig) -> bool:
+    """Whether picture and shifted sound of a clip last for a window."""
+    duration = Fraction(clip["num_frames"] * clip["fps_den"], clip["fps_num"])
+    # The shift is a float: to the microsecond, as in records.
+    return duration - abs(Fraction(round(audio_shift_sec * 1e6), 1_000_000)) >= window.duration_sec
+
+
+def picture_scale(clip: Mapping[str, Any], window: WindowConfig) -> float:
+    """Pixels of the clip's frame for one of the window's, along a side; below 1 the clip is enlarged."""
+    height, width = window.frame_size
+    return float(min(clip["height"] / height, clip["width"] / width))
+
+
+def sample_key(clip: Mapping[str, Any], audio_shift_sec: float, start_us: int, flip: bool) -> str:
     """Identity of a sample, 32 hex digits."""
     text = f"{clip['clip_id']}:{clip['media_sha256']}:{audio_shift_sec:.6f}:{start_us}:{int(flip)}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]

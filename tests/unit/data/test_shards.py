@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from soundstage.data.records import SHARD_SAMPLES, read_table, write_table
 from soundstage.data.shards import (
     EncodedSample,
     ShardReader,
+    shard_entry,
     shard_rows,
     write_index,
     write_shard,
@@ -47,18 +49,19 @@ def shapes(number: int) -> dict[str, tuple[int, int]]:
 
 
 def write_payload(folder: Path, samples: list[EncodedSample], per_shard: int = 3) -> None:
-    shards, rows, counts = [], [], {}
+    shards: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     for first in range(0, len(samples), per_shard):
         path, batch = folder / "shards" / f"{len(shards):06d}.tar", samples[first : first + per_shard]
         write_shard(path, batch)
-        counts[path.name] = len(batch)
-        shards.append(path)
-        rows += shard_rows(path, batch)
+        made = shard_rows(path, batch)
+        shards.append(shard_entry(path, made))
+        rows += made
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
     mask = torch.tensor([[True, False, False], [True, True, False]])
     write_text(folder / "text.safetensors", torch.arange(2 * 3 * 4.0).view(2, 3, 4), mask)
     buckets = {"4x16x16": WINDOW.model_dump(mode="json")}
-    write_index(folder, shards, counts, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS, "buckets": buckets})
+    write_index(folder, shards, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS, "buckets": buckets})
 
 
 @pytest.fixture
@@ -159,6 +162,34 @@ def test_an_altered_byte_is_refused_by_sample_and_clip(payload: Path, part: str)
     reader.read(5)
 
 
+@pytest.mark.parametrize("name", ["samples.parquet", "text.safetensors"])
+def test_tables_of_another_run_are_refused_by_name(payload: Path, name: str) -> None:
+    other = payload / "other"
+    write_payload(other, [sample(n) for n in range(8)])
+    extra = b"" if name == "samples.parquet" else b" "
+    (payload / name).write_bytes((other / name).read_bytes() + extra)
+    with pytest.raises(
+        DataError, match=rf"{name} .*(the index says|that the index states).* rerun `soundstage encode`"
+    ):
+        ShardReader(payload, FINGERPRINTS, {"pretrain"})
+
+
+def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+    count = 300
+    write_payload(tmp_path, [sample(n) for n in range(count)], per_shard=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 280, hard))
+    try:
+        reader = ShardReader(tmp_path, FINGERPRINTS, {"pretrain"})
+        for position in [*range(count), 0]:
+            assert torch.equal(reader.read(position)[0], torch.from_numpy(sample(position).latents).float())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    reader.close()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= used
+
+
 def exchanged(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
     """The coarse features of clips 3 and 4 change places; both have the same length."""
     one, other = (members[f"{sample(n).key}.audio.ast.npy"] for n in (3, 4))
@@ -183,8 +214,7 @@ def test_sound_members_that_are_not_those_written_are_refused(payload: Path, alt
     path.write_bytes(bytes(data))
     assert len(list(webdataset.WebDataset(str(path), shardshuffle=False).decode())) == 3, "a tar that others read"
     reader = ShardReader(payload, FINGERPRINTS, {"pretrain", "validation"})
-    message = rf"sample {sample(4).key} of clip clip4 is not there \(its bytes do not have the hash written beside them"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"000001\.tar at \d+: sample {sample(4).key} of clip clip4 has SHA-256 "):
         reader.read(4)
     reader.read(5)
 

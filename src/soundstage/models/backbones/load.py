@@ -129,10 +129,21 @@ def new_backbone(config: BackboneConfig, seed: int) -> StandIn:
 
 def encoders(config: BackboneConfig) -> tuple[Codec, TextEncoder]:
     """What the encode stage needs of a backbone: its codec and its text encoder, without the transformer."""
+    return encoder_codec(config), encoder_text(config)
+
+
+def encoder_codec(config: BackboneConfig) -> Codec:
+    """The codec of a backbone alone."""
     if config.pretrained is None:
-        return PixelCodec(config.temporal_stride), stand_in_text(config.text_dim)
-    kind = FAMILIES[config.family]
-    return load_codec(kind, config), load_text(kind, config)
+        return PixelCodec(config.temporal_stride)
+    return load_codec(FAMILIES[config.family], config)
+
+
+def encoder_text(config: BackboneConfig) -> TextEncoder:
+    """The text encoder of a backbone alone: of a checkpoint it is the largest part but one."""
+    if config.pretrained is None:
+        return stand_in_text(config.text_dim)
+    return load_text(FAMILIES[config.family], config)
 
 
 def encoder_fingerprints(config: BackboneConfig, audio: AudioConfig) -> dict[str, str]:
