@@ -18,19 +18,25 @@ from .suites import TRAINING_USES
 _TAR_BLOCK = 512
 
 
-def shards_facts(selection: Record, samples: Record, folder: Path) -> list[Fact]:
-    """Facts about encoded samples in `folder`, the payload of encode."""
+def shards_facts(selection: Record, samples: Record, folder: Path, content: str) -> list[Fact]:
+    """Facts about encoded samples in `folder`, the payload of encode; `content` is the hash of the selection."""
     selected = pc.is_in(selection.column("use"), value_set=pa.array(TRAINING_USES))
     chosen = selection.keys("clip_id").filter(selected)
     uses = selection.column("use").filter(selected)
     encoded = samples.keys("clip_id")
     stated = uses.take(pc.index_in(encoded, value_set=chosen))
     right = pc.fill_null(pc.equal(stated, samples.column("use")), False)
-    shards = {row["shard"]: row for row in json.loads((folder / "index.json").read_text())["shards"]}
+    index = json.loads((folder / "index.json").read_text())
+    shards = {row["shard"]: row for row in index["shards"]}
     sizes = {name: (folder / name).stat().st_size if (folder / name).is_file() else 0 for name in shards}
     counts = {item["values"]: item["counts"] for item in pc.value_counts(samples.column("shard")).to_pylist()}
     unencoded = pc.invert(pc.is_in(selection.keys("clip_id"), value_set=encoded))
     return [
+        Fact(
+            "shards_of_another_selection",
+            "the shards were encoded from this selection: index.json states its hash",
+            [] if index["selection"] == content else [f"{index['selection'][:16]}, not {content[:16]}"],
+        ),
         Fact(
             "selected_without_samples",
             f"every clip selected for {', '.join(TRAINING_USES)} has samples",
@@ -50,7 +56,21 @@ def shards_facts(selection: Record, samples: Record, folder: Path) -> list[Fact]
         Fact(
             "shards_not_as_indexed",
             "every shard has the size, hash and number of samples that index.json states",
-            (name for name, row in shards.items() if not _as_indexed(folder / name, row, counts.get(name, 0))),
+            (
+                name
+                for name, row in shards.items()
+                if counts.get(name, 0) != row["samples"] or not _as_indexed(folder / name, row)
+            ),
+        ),
+        Fact(
+            "tables_not_as_indexed",
+            "every table has the size and hash that index.json states",
+            (name for name, table in index["tables"].items() if not _as_indexed(folder / name, table)),
+        ),
+        Fact(
+            "not_of_their_shards_bucket",
+            "every sample is of the bucket of its shard, whose window index.json states",
+            (r["clip_id"] for r in samples.rows("clip_id", "shard", "bucket") if not _of_bucket(r, shards, index)),
         ),
     ]
 
@@ -73,7 +93,12 @@ def _overlapping(samples: Record) -> pa.ChunkedArray:
     return pa.chunked_array([mask])
 
 
-def _as_indexed(path: Path, stated: Row, samples: int) -> bool:
-    if not path.is_file() or path.stat().st_size != stated["bytes"] or samples != stated["samples"]:
+def _as_indexed(path: Path, stated: Row) -> bool:
+    if not path.is_file() or path.stat().st_size != stated["bytes"]:
         return False
     return bool(sha256_file(path) == stated["sha256"])
+
+
+def _of_bucket(sample: Row, shards: Mapping[str, Row], index: Row) -> bool:
+    shard = shards.get(sample["shard"])
+    return shard is not None and sample["bucket"] == shard["bucket"] and sample["bucket"] in index["buckets"]

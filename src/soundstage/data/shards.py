@@ -31,6 +31,7 @@ from .records import SHARD_SAMPLES, read_table
 
 INDEX_FILE, SAMPLES_FILE, TEXT_FILE = "index.json", "samples.parquet", "text.safetensors"
 SHARDS_FOLDER = "shards"
+_ASKED_OF_INDEX = {"shards", "tables", "captions", "fingerprints", "buckets"}
 NULL_CAPTION = ""
 _TAR_BLOCK = 512
 _OPEN_SHARDS = 256  # a large payload has more shards than a process may have open files
@@ -132,6 +133,11 @@ class ShardReader:
     def __init__(self, folder: Path, fingerprints: dict[str, str], uses: set[str]) -> None:
         self._folder = folder
         self.index: dict[str, Any] = json.loads((folder / INDEX_FILE).read_text())
+        if missing := _ASKED_OF_INDEX - self.index.keys():
+            raise DataError(
+                f"{folder / INDEX_FILE} says nothing of {', '.join(sorted(missing))}: another version of this program "
+                "wrote it; rerun `soundstage encode`"
+            )
         self._refuse_other_encoders(fingerprints)
         self._refuse_altered_files()
         rows = read_table(folder / SAMPLES_FILE, SHARD_SAMPLES)

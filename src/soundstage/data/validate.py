@@ -84,7 +84,11 @@ def shards(config: ValidateSlice, inputs: Inputs, work: Work) -> Outcome:
     chosen = _record(config, work, inputs, "selection", "selection.parquet")
     folder = work.workspace.output(inputs["shards"], "index.json").parent
     judged = [(suites.shards_suite(config.contracts), table, SHARD_SAMPLES)]
-    return _gate("validate-shards", work, judged, lambda: shards_facts(chosen, table, folder))
+
+    def together() -> list[Fact]:
+        return shards_facts(chosen, table, folder, inputs["selection"].content)
+
+    return _gate("validate-shards", work, judged, together)
 
 
 def _record(config: ValidateSlice, work: Work, inputs: Inputs, name: str, file: str) -> Record:

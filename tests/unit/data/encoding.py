@@ -44,14 +44,14 @@ def write_clip(workspace: Workspace, clip_id: str, label_level: int) -> dict[str
 
 
 def write_frames(workspace: Workspace, clip_id: str, frames: NDArray[np.uint8]) -> dict[str, Any]:
-    """The row of a clip with these frames (FRAMES, 48, 48, 3) and one click."""
+    """The row of a clip with these frames (FRAMES, H, W, 3) and one click."""
     uri = f"media/{clip_id}.mp4"
     sound = np.zeros(FRAMES * RATE // FPS, np.float32)
     sound[round(CLICK_SEC * RATE) :][:80] = 0.9
     write_video(workspace.resolve(uri), frames, FPS, sound, RATE)
     texts = dict.fromkeys(CLIPS.names, "x")
     numbers = {"start_us": 0, "duration_us": 2_500_000, "fps_num": FPS, "fps_den": 1, "num_frames": FRAMES}
-    numbers |= {"width": 48, "height": 48, "sample_rate": RATE, "channels": 1}
+    numbers |= {"width": frames.shape[2], "height": frames.shape[1], "sample_rate": RATE, "channels": 1}
     return texts | numbers | {"clip_id": clip_id, "media_uri": uri, "caption": f"caption of {clip_id}"}
 
 

@@ -190,10 +190,12 @@ def test_shards_facts(tmp_path: Path, rows: int) -> None:
     for number in range(3):
         name = f"shards/{number:06d}.tar"
         (tmp_path / name).write_bytes(bytes(512 * 30))
-        stated.append({"shard": name, "samples": 1, "bytes": 512 * 30, "sha256": "0" * 64})
-    (tmp_path / "index.json").write_text(json.dumps({"shards": stated}))
+        bucket = "12x32x32" if number else "9x9x9"
+        stated.append({"shard": name, "samples": 1, "bytes": 512 * 30, "sha256": "0" * 64, "bucket": bucket})
+    index = {"shards": stated, "tables": {"shards/000000.tar": stated[0]}, "buckets": {"12x32x32": {}}}
+    (tmp_path / "index.json").write_text(json.dumps(index | {"selection": "1" * 64}))
     records = (tables.record("selection", SELECTION), tables.record("samples", SHARD_SAMPLES))
-    found = _stated(shards_facts(*records, tmp_path))
+    found = _stated(shards_facts(*records, tmp_path, "2" * 64))
     uses = {r["clip_id"]: r["use"] for r in tables.selection if r["use"] in suites.TRAINING_USES}
     encoded = {row["clip_id"] for row in tables.samples}
     ordered = sorted(tables.samples, key=lambda row: (row["shard"], row["offset"]))
@@ -209,6 +211,10 @@ def test_shards_facts(tmp_path: Path, rows: int) -> None:
     assert found["outside_their_shard"] == _wanted(outside)
     assert found["overlapping"] == _wanted(overlapping)
     assert found["shards_not_as_indexed"] == _wanted([row["shard"] for row in stated])
+    assert found["tables_not_as_indexed"] == _wanted(["shards/000000.tar"])
+    assert found["shards_of_another_selection"] == (1, [f"{'1' * 16}, not {'2' * 16}"])
+    strange = [row["clip_id"] for row in tables.samples if row["shard"] == "shards/000000.tar"]
+    assert found["not_of_their_shards_bucket"] == _wanted(strange)
 
 
 @PARTITIONS

@@ -134,6 +134,14 @@ def test_other_encoders_are_refused_by_name(payload: Path) -> None:
         ShardReader(payload, FINGERPRINTS | {"text": "t"}, {"pretrain"})
 
 
+def test_a_payload_of_another_version_is_refused(payload: Path) -> None:
+    index = json.loads((payload / "index.json").read_text())
+    del index["buckets"], index["tables"]
+    (payload / "index.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=r"index\.json says nothing of buckets, tables: another version .* rerun"):
+        ShardReader(payload, FINGERPRINTS, {"pretrain"})
+
+
 def test_a_shard_of_another_size_is_refused_by_name(payload: Path) -> None:
     path = payload / "shards" / "000001.tar"
     size = path.stat().st_size

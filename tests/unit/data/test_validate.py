@@ -97,9 +97,7 @@ class Gates:
 
     def _inputs(self) -> dict[str, StageRecord]:
         sources = {row["source_uri"] for name in ("ingested", "rejects") for row in self.tables[name]}
-        index = [
-            {"shard": "shards/000000.tar", "samples": 3, "bytes": 4096, "sha256": hashlib.sha256(SHARD).hexdigest()}
-        ]
+        made: dict[str, StageRecord] = {}
         files: dict[str, dict[str, Callable[[Path], Any]]] = {
             "ingest": {"clips.parquet": self._writer("ingested"), "rejects.parquet": self._writer("rejects")},
             "split": {"clips.parquet": self._writer("clips")},
@@ -109,12 +107,26 @@ class Gates:
             "encode": {
                 "samples.parquet": self._writer("samples"),
                 "shards/000000.tar": lambda path: path.write_bytes(SHARD),
-                "index.json": lambda path: path.write_text(json.dumps({"shards": index})),
+                "index.json": lambda path: path.write_text(json.dumps(self._index(path.parent, made["selection"]))),
             },
         }
         names = {"split": "clips", "score": "signals", "select": "selection", "encode": "shards"}
         counts = {"sources": len(sources)}
-        return {names.get(stage, stage): put(self.workspace, stage, made, counts) for stage, made in files.items()}
+        for stage, written in files.items():
+            made[names.get(stage, stage)] = put(self.workspace, stage, written, counts)
+        return made
+
+    @staticmethod
+    def _index(folder: Path, selection: StageRecord) -> dict[str, Any]:
+        """What the index says of the shard and the table beside it."""
+        table = (folder / "samples.parquet").read_bytes()
+        shard = {"shard": "shards/000000.tar", "samples": 3, "bytes": 4096, "bucket": "12x32x32"}
+        return {
+            "shards": [shard | {"sha256": hashlib.sha256(SHARD).hexdigest()}],
+            "tables": {"samples.parquet": {"bytes": len(table), "sha256": hashlib.sha256(table).hexdigest()}},
+            "buckets": {"12x32x32": {}},
+            "selection": selection.content,
+        }
 
     def run(self, gate: str) -> StageRecord:
         function = getattr(validate, gate)
@@ -264,6 +276,19 @@ CORRUPTIONS: list[tuple[str, list[Corruption]]] = [
             ("samples", 2, {"offset": 4096}, "shards_together", "outside_their_shard", "inside its shard"),
         ],
     ),
+    (
+        "shards",
+        [
+            ("samples", 0, {"bucket": "12x32"}, "shards", REGEX, "bucket is frames, height and width joined by x"),
+            ("samples", 1, {"sha256": "0"}, "shards", REGEX, "sha256 is 64 hexadecimal digits"),
+        ],
+    ),
+    (
+        "shards",
+        [
+            ("samples", 1, {"bucket": "9x9x9"}, "shards_together", "not_of_their_shards_bucket", "bucket of its shard"),
+        ],
+    ),
 ]
 
 
@@ -349,6 +374,24 @@ def test_an_altered_shard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(gates, "_inputs", lambda: inputs)
     with pytest.raises(ContractError, match=r"shards_not_as_indexed: .*: shards/000000\.tar"):
         gates.run("shards")
+
+
+def test_shards_of_another_selection_and_altered_tables_are_told(tmp_path: Path) -> None:
+    gates = Gates(tmp_path, _valid())
+    inputs = gates._inputs()
+    gates.tables["selection"][0]["weight"] = 2.0
+    inputs["selection"] = put(gates.workspace, "select", {"selection.parquet": gates._writer("selection")})
+    index = gates.workspace.output(inputs["shards"], "index.json")
+    stated = json.loads(index.read_text())
+    stated["tables"]["samples.parquet"]["sha256"] = "0" * 64
+    index.write_text(json.dumps(stated))
+    gates._inputs = lambda: inputs  # type: ignore[method-assign]
+    with pytest.raises(ContractError) as error:
+        gates.run("shards")
+    content = inputs["selection"].content
+    assert "shards_of_another_selection: expected that the shards were encoded from this selection" in str(error.value)
+    assert f"{stated['selection'][:16]}, not {content[:16]}" in str(error.value)
+    assert "tables_not_as_indexed: " in str(error.value)
 
 
 def test_a_missing_column_and_a_wrong_type_are_told(tmp_path: Path) -> None:
