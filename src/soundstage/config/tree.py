@@ -426,6 +426,7 @@ class TrainConfig(Config):
     )
     checkpoint_every: int = Field(100, ge=1, description="optimizer steps between checkpoints", json_schema_extra=HOW)
     validate_every: int = Field(100, ge=1, description="optimizer steps between held-out losses")
+    held_out: int = Field(64, ge=1, description="held-out samples measured, at most")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept", json_schema_extra=HOW)
     early_stop: int = Field(
         0,
@@ -447,18 +448,38 @@ class TrainJobConfig(Config):
     runtime: str = Field("soundstage-deepspeed", description="ClusterTrainingRuntime, on the torch policy")
     image: str = Field("", description="image of the trainer, by digest; empty: that of the runtime")
     nodes: int = Field(1, ge=1, description="pods; ranks are divided among them")
-    gpus_per_node: int = Field(8, ge=0, description="GPUs of a pod; 0 trains on CPU")
-    cpu: str = Field("", description="CPU of a pod, as Kubernetes writes it; empty: that of the runtime")
+    gpus_per_node: int = Field(8, ge=0, description="GPUs of a pod, one a rank; 0 trains on CPU")
+    cpu: str = Field(
+        "", coerce_numbers_to_str=True, description="CPU of a pod, as Kubernetes writes it; empty: that of the runtime"
+    )
     memory: str = Field("", description="memory of a pod; empty: that of the runtime")
     queue: str = Field("", description="Kueue's LocalQueue; empty: started at once")
     priority_class: str = Field("", description="Kueue's WorkloadPriorityClass")
-    workspace_claim: str = Field("", description="PersistentVolumeClaim that holds the workspace")
-    workspace_path: str = Field("/workspace", description="where pods see the workspace")
+    workspace_claim: str = Field(
+        "", description="PersistentVolumeClaim that holds the workspace; empty: the runtime mounts it"
+    )
+    workspace_path: str = Field("/workspace", pattern="^/", description="where pods see the workspace")
     service_account: str = Field("", description="of the pods; empty: that of the runtime")
-    secret_env: str = Field("", description="Secret whose keys become environment variables of the pods")
+    env: dict[str, Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(
+        {}, description="environment variables of the pods"
+    )
+    secret_env: dict[str, Annotated[str, Field(pattern=r"^[a-z0-9.-]+/[-._a-zA-Z0-9]+$")]] = Field(
+        {}, description="environment variables of the pods from Secrets, each as `secret name/key`"
+    )
     node_selector: dict[str, str] = Field({}, description="labels that nodes must have")
     deadline_sec: int = Field(7 * 86400, ge=60, description="the job is ended by then, whatever it does")
     poll_sec: float = Field(5.0, gt=0, description="seconds between looks at the job")
+    outage_sec: float = Field(900.0, gt=0, description="an API server silent for longer ends the stage")
+
+    @model_validator(mode="after")
+    def _launcher_sets_its_own(self) -> TrainJobConfig:
+        both = sorted(self.env.keys() & self.secret_env.keys())
+        own = sorted(name for name in self.env.keys() | self.secret_env.keys() if name.startswith("PET_"))
+        if both:
+            raise ValueError(f"trainjob.env and trainjob.secret_env both set {', '.join(both)}; leave one")
+        if own:
+            raise ValueError(f"trainjob.env sets {', '.join(own)}: PET_ variables are Kubeflow Trainer's; drop them")
+        return self
 
 
 class LauncherConfig(Config):
@@ -470,7 +491,24 @@ class LauncherConfig(Config):
     hang_sec: float = Field(
         1800.0, gt=0, description="a rank that has not moved for so long is taken for hung, and the job is ended"
     )
+    grace_sec: float = Field(
+        120.0, gt=0, description="time to save a checkpoint when asked to stop; what runs longer is killed"
+    )
     trainjob: TrainJobConfig = TrainJobConfig()
+
+    @model_validator(mode="after")
+    def _ranks_fill_nodes(self) -> LauncherConfig:
+        nodes, gpus = self.trainjob.nodes, self.trainjob.gpus_per_node
+        if self.kind != "trainjob":
+            return self
+        if gpus and self.ranks != nodes * gpus:
+            raise ValueError(
+                f"launcher.ranks={self.ranks} is not launcher.trainjob.nodes={nodes} times gpus_per_node={gpus}; a rank "
+                f"takes one GPU: set ranks={nodes * gpus}, or other nodes or GPUs"
+            )
+        if self.ranks % nodes:
+            raise ValueError(f"launcher.ranks={self.ranks} cannot be divided among launcher.trainjob.nodes={nodes}")
+        return self
 
 
 class EvaluateConfig(Config):

@@ -20,7 +20,6 @@ from .order import Order, Place, Stream, by_bucket
 
 T = TypeVar("T")
 _TAG_NOISE = 1
-_HELD_OUT_BATCHES = 4
 _STEPS_AHEAD = 2
 _READERS = min(4, os.cpu_count() or 1)  # reading, hashing, widening and drawing noise all let other threads run
 
@@ -151,12 +150,12 @@ def accumulation(config: TrainConfig, world_size: int) -> int:
 def held_out_batches(reader: ShardReader, config: TrainConfig) -> list[Batch]:
     """Fixed held-out batches: the same samples, noise and levels at every measurement, nothing dropped out.
 
-    Up to four micro batches of samples, each at most once, from every bucket in proportion; a batch is of one bucket.
+    Up to `held_out` samples, each at most once, from every bucket in proportion; a batch is of one bucket.
     """
     config = config.model_copy(update={"audio_dropout": 0.0, "text_dropout": 0.0})
     made: list[Batch] = []
     size, position = config.micro_batch, 0
-    share = min(1.0, _HELD_OUT_BATCHES * size / max(1, len(reader)))
+    share = min(1.0, config.held_out / max(1, len(reader)))
     for number, samples in enumerate(by_bucket(reader.rows, weighted=False).values()):
         stream = Stream(samples, config.seed, 2 * number)
         count = max(1, round(share * len(samples.indices)))

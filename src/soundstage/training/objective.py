@@ -42,7 +42,9 @@ class DenoisingObjective(nn.Module):
         clean, sigma = batch.latents, batch.sigma
         first, noising = clean[:, :, :1], self._backbone.noising
         noisy = noising.noisy(clean, batch.noise, sigma)
-        output = self.model(noisy, first, noising.timestep(sigma), batch.text, self._of(batch).fps, self._audio(batch))
+        output = self.model(
+            noisy, first, noising.timestep(sigma), batch.text, self.window_of(batch).fps, self.heard(batch)
+        )
         learned = self._backbone.learned
         error = (learned(output) - learned(noising.target(clean, batch.noise, sigma, first))).square()
         weighted = error * learned(self._motion_weights(clean))
@@ -51,21 +53,23 @@ class DenoisingObjective(nn.Module):
         loss: torch.Tensor = weighted.mean()
         return loss
 
-    def _of(self, batch: Batch) -> WindowConfig:
+    def window_of(self, batch: Batch) -> WindowConfig:
+        """The window that the samples of `batch` are."""
         return batch.window or self._window
 
-    def _audio(self, batch: Batch) -> AudioContext | None:
+    def heard(self, batch: Batch) -> AudioContext | None:
+        """What the samples of `batch` hear; None of a model without audio layers."""
         adapters = self.model.adapters
         if adapters is None:
             return None
-        bucket = self._of(batch), batch.latents.shape[2]
+        bucket = self.window_of(batch), batch.latents.shape[2]
         if bucket not in self._windows:
             self._windows[bucket] = self._windows_of(batch, adapters)
         return adapters.context(batch.audio, self._windows[bucket], batch.audio_keep)
 
     def _windows_of(self, batch: Batch, adapters: AudioAdapters) -> dict[str, AudioWindows]:
         """Which features of each encoder every latent frame of a batch hears, on the batch's device."""
-        window, made = self._of(batch), {}
+        window, made = self.window_of(batch), {}
         spans = frame_spans(batch.latents.shape[2], window.fps, self._backbone.codec_shape.temporal_stride)
         for name, grid in adapters.grids.items():
             times = grid.times_sec(batch.audio[name].shape[1], -window.audio_margin_sec)

@@ -35,7 +35,7 @@ def write_previews(
     Silent: shards hold what encoders heard, not the sound. All ranks take part, because under ZeRO-3 each holds a part
     of the weights; rank 0 decodes and writes.
     """
-    batch = batch.to(engine.device)
+    batch, window = batch.to(engine.device), objective.window_of(batch)
     with engine.inference():
         made = sample_latents(
             objective.model,
@@ -43,9 +43,9 @@ def write_previews(
             batch.latents[:, :, :1],
             batch.text,
             null_text.to(engine.device),
-            objective._audio(batch),
+            objective.heard(batch),
             num_latent_frames=batch.latents.shape[2],
-            fps=objective._window.fps,
+            fps=window.fps,
             seeds=range(len(batch.clip_ids)),
             num_inference_steps=num_inference_steps,
             guidance=Guidance(),
@@ -56,7 +56,7 @@ def write_previews(
     for clip_id, left, right in zip(batch.clip_ids, truth, found, strict=True):
         beside = np.concatenate([enlarged(left), enlarged(right)], axis=2)
         path = folder / PREVIEWS_FOLDER / f"step{steps:08d}-{clip_id[:12]}.mp4"
-        write_video(path, beside, objective._window.fps, None, 0)
+        write_video(path, beside, window.fps, None, 0)
 
 
 def first_of(batch: Batch, count: int) -> Batch:

@@ -87,10 +87,14 @@ def _train(
     metrics = last if stage == "backbone" else last | _share(work.out)
     if stage != "backbone":
         work.tracker.log_artifact(work.out / "adapter" / CARD_FILE)
-    seen = {"steps": config.train.steps, "samples": counts.get(f"samples_{use}", 0)}
+    steps = int(curves["train"][-1][0])
+    seen = {"steps": steps, "samples": counts.get(f"samples_{use}", 0)}
     if job.replays:
         seen["replay_samples"] = counts.get("samples_pretrain", 0)
-    return Outcome(counts=seen, metrics=metrics)
+    notes = {}
+    if steps < config.train.steps:
+        notes["early_stop"] = f"ended after {steps} of {config.train.steps} steps: no held-out loss was a new best"
+    return Outcome(counts=seen, metrics=metrics, notes=notes)
 
 
 def _refuse_replay(stage: str, config: TrainSlice) -> None:

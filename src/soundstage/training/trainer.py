@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config.tree import TrainConfig
 from ..data.shards import NULL_CAPTION, ShardReader
 from ..errors import TrainingError
 from ..models.audio.base import FeatureGrid
@@ -22,11 +21,11 @@ from ..models.conditioned import AudioConditionedTransformer
 from ..stages.files import write_json
 from .average import WeightAverage
 from .engine import Engine, learning_rate
-from .feed import Batch, Feed
+from .feed import Batch, Feed, accumulation, held_out_batches
+from .heartbeat import beat
 from .held_out import HeldOut
 from .job import CURVES_FILE, TrainingJob
-from .metrics import MetricsWriter
-from .metrics import read_metrics as read_metrics
+from .metrics import MetricsWriter, read_metrics
 from .objective import DenoisingObjective
 from .previews import first_of, write_previews
 from .termination import Termination, mark_stopped
@@ -41,14 +40,14 @@ def train(job: TrainingJob) -> None:
     torch.manual_seed(config.seed)
     fingerprints = encoder_fingerprints(job.config.model.backbone, job.config.model.audio)
     reader = ShardReader(job.shards, fingerprints, {job.use})
+    replay = ShardReader(job.shards, fingerprints, {"pretrain"}) if config.replay_share > 0 else None
     backbone, model = _build(job, reader)
     if config.activation_checkpointing:
         backbone.checkpoint_activations()
     objective = DenoisingObjective(backbone, model, job.config.model, job.config.window, config)
-    accumulation = Feed(reader, config, 0, job.config.launcher.ranks).accumulation
-    engine = Engine(objective, config, accumulation, job.checkpoints)
+    engine = Engine(objective, config, accumulation(config, job.config.launcher.ranks), job.checkpoints)
     try:
-        feed = Feed(reader, config, engine.rank, engine.world_size)
+        feed = Feed(reader, config, engine.rank, engine.world_size, replay)
         held_out = held_out_batches(ShardReader(job.shards, fingerprints, {"validation"}), config)
         null_text = TextEmbedding(*(part[None] for part in reader.text(NULL_CAPTION)))
         run = _Run(job, engine, feed, held_out, backbone, objective, null_text)
@@ -56,15 +55,6 @@ def train(job: TrainingJob) -> None:
             run.save_outputs()
     finally:
         engine.close()
-
-
-def held_out_batches(reader: ShardReader, train: TrainConfig) -> list[Batch]:
-    """Fixed held-out batches: the same samples, noise and levels at every measurement, nothing dropped out."""
-    config = train.model_copy(update={"audio_dropout": 0.0, "text_dropout": 0.0})
-    size = config.micro_batch
-    count = min(len(reader), 4 * size)
-    feed = Feed(reader, config)
-    return [feed.batch(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
 def _build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioConditionedTransformer]:
@@ -118,6 +108,7 @@ class _Run:
     def to_its_end(self) -> bool:
         """Train from where the newest checkpoint is; false when asked to stop before the end."""
         config = self._config
+        beat(self._job.scratch, self._engine.rank, self._start)
         with MetricsWriter(self._job.metrics, self._engine.rank, self._start) as metrics, Termination() as termination:
             clock = _Clock(time.monotonic(), time.monotonic())
             for step, batches in self._feed.steps(self._start, config.steps):
@@ -136,6 +127,7 @@ class _Run:
         loss = engine.step(step, batches, StopOnNonFinite(step, engine))
         self._check_gradient(step, batches)
         self._average.update()
+        beat(self._job.scratch, engine.rank, done)
         now = time.monotonic()
         metrics.write(
             step=done,

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -16,17 +18,18 @@ from safetensors.torch import load_file
 
 from soundstage.errors import TrainingError
 from soundstage.stages import NullTracker
+from soundstage.training.checkpoints import newest
 from soundstage.training.feed import Feed
 from soundstage.training.follow import run_job
 from soundstage.training.job import TrainingJob
-from soundstage.training.trainer import read_metrics
+from soundstage.training.metrics import read_metrics
 
 from .makers import all_close, job_in, reader_of, train_slice, write_backbone, write_shards
 
 STEPS, SAMPLES, GLOBAL_BATCH = 40, 22, 4
 OVERRIDES = [
     *(f"pretrain.steps={STEPS}", f"pretrain.global_batch={GLOBAL_BATCH}", "pretrain.checkpoint_every=2"),
-    *("pretrain.validate_every=20", "pretrain.learning_rate=0.003", "launcher.threads=1"),
+    *("pretrain.validate_every=20", "pretrain.learning_rate=0.003", "launcher.threads=1", "pretrain.ema_decay=0.8"),
 ]
 
 
@@ -68,6 +71,7 @@ ASK = """
 import sys
 from pathlib import Path
 from soundstage.stages import NullTracker
+from soundstage.training.checkpoints import newest
 from soundstage.training.follow import run_job
 from soundstage.training.job import TrainingJob
 
@@ -130,17 +134,87 @@ def test_training_learns_and_accounts_for_its_steps(straight: TrainingJob) -> No
     assert about["trainable_share"] <= 0.019
 
 
-def test_two_ranks_follow_the_curve_of_one(ground: Ground, straight: TrainingJob) -> None:
-    overrides = [*OVERRIDES, "launcher.ranks=2", "pretrain.micro_batch=1"]
-    job = job_in(ground.root / "ranks", train_slice(*overrides), ground.shards, ground.backbone)
-    run_job(job, NullTracker())
-    # Two ranks of two micro batches each sum the same gradients in another order: roundings of 1e-7 that Adam's
-    # division by small second moments may enlarge a thousandfold.
+def same_within_rounding(job: TrainingJob, straight: TrainingJob) -> None:
+    # The same gradients are summed in another order: roundings of 1e-7 that Adam's division by small second moments
+    # may enlarge a thousandfold.
     for name in ("train", "validation"):
         for (step, found), (wanted_step, wanted) in zip(curve(job)[name], curve(straight)[name], strict=True):
             assert step == wanted_step
             assert found == pytest.approx(wanted, rel=1e-3)
     assert all_close(adapter(job), adapter(straight), atol=5e-3)
+
+
+TWO_RANKS = [*OVERRIDES, "launcher.ranks=2", "pretrain.micro_batch=1", "pretrain.zero_stage=2"]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(ground: Ground) -> TrainingJob:
+    """A run of all steps on two ranks at ZeRO stage 2, two micro batches each, undisturbed."""
+    job = job_in(ground.root / "ranks", train_slice(*TWO_RANKS), ground.shards, ground.backbone)
+    run_job(job, NullTracker())
+    return job
+
+
+def test_two_ranks_follow_the_curve_of_one(two_ranks: TrainingJob, straight: TrainingJob) -> None:
+    same_within_rounding(two_ranks, straight)
+
+
+def test_partitioned_weights_and_checkpointed_activations_follow_the_same_curve(
+    ground: Ground, straight: TrainingJob
+) -> None:
+    ways = ["pretrain.zero_stage=3", "pretrain.activation_checkpointing=true", "pretrain.micro_batch=2"]
+    job = job_in(ground.root / "ways", train_slice(*OVERRIDES, *ways), ground.shards, ground.backbone)
+    run_job(job, NullTracker())
+    same_within_rounding(job, straight)
+
+
+def test_a_rank_that_is_asked_to_stop_stops_all_and_the_run_goes_on_to_the_same_bits(
+    ground: Ground, two_ranks: TrainingJob
+) -> None:
+    job = job_in(ground.root / "asked", train_slice(*TWO_RANKS), ground.shards, ground.backbone)
+    asked = job.scratch.parent / "asked.json"
+    job.save(asked)
+    process = subprocess.Popen([sys.executable, "-c", ASK, str(asked)], stderr=subprocess.PIPE, text=True)
+    while not any(line["step"] >= 5 for line in read_metrics(job.metrics)):
+        assert process.poll() is None, (job.scratch / "log.txt").read_text()[-3000:]
+        time.sleep(0.01)
+    rank = json.loads((job.scratch / "heartbeats" / "rank0001.json").read_text())
+    psutil.Process(rank["pid"]).terminate()
+    _, said = process.communicate(timeout=120)
+    assert "TrainingStopped" in said
+    mark = json.loads((job.scratch / "stopped.json").read_text())
+    kept = newest(job.checkpoints)
+    assert kept is not None
+    assert mark == {"step": kept.steps, "resumable": True}
+    assert 5 <= kept.steps < STEPS
+    assert max(line["step"] for line in read_metrics(job.metrics)) == kept.steps
+    assert list(job.out.iterdir()) == []
+
+    run_job(job, NullTracker())
+    assert curve(job) == curve(two_ranks)
+    assert all(torch.equal(tensor, adapter(two_ranks)[name]) for name, tensor in adapter(job).items())
+
+
+def test_training_ends_early_with_its_best_weights_and_shows_samples(ground: Ground) -> None:
+    chosen = ["pretrain.learning_rate=0.5", "pretrain.early_stop=2", "pretrain.validate_every=2"]
+    shown = ["pretrain.sample_every=4", "pretrain.samples=2", "pretrain.sample_steps=2"]
+    config = train_slice(*OVERRIDES, *chosen, *shown)
+    job = job_in(ground.root / "early", config, ground.shards, ground.backbone)
+    run_job(job, NullTracker())
+    losses = [loss for _, loss in curve(job)["validation"]]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 1 + 2 < STEPS // 2
+    kept = load_file(job.scratch / "best.safetensors")
+    assert {name.removeprefix("model.adapters.") for name in kept} == set(adapter(job))
+    assert all(torch.equal(kept[f"model.adapters.{name}"], tensor) for name, tensor in adapter(job).items())
+    made = sorted(path.name for path in (job.scratch / "previews").iterdir())
+    assert len(made) == 2 * (len(losses) * 2 // 4)
+    with av.open(str(job.scratch / "previews" / made[0])) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    height, width, _ = pictures[0].shape
+    assert (len(pictures), width) == (config.window.num_frames, 2 * height)
+    # Truth stands left: at first its right half is at latent -0.5, a quarter of white.
+    assert np.abs(pictures[0][:, height // 2 + 2 : height - 2].astype(float) - 64).mean() < 3
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks_and_names_the_clips(ground: Ground, straight: TrainingJob) -> None:
