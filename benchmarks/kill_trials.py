@@ -24,12 +24,9 @@ import psutil
 import torch
 from environment import describe_environment
 from safetensors.torch import load_file
+from training_jobs import prepared
 
-from soundstage.catalog import STAGES, run_stage
-from soundstage.config import load_config
-from soundstage.config.slices import TrainSlice
-from soundstage.data.shards import INDEX_FILE
-from soundstage.stages import StageRecord, Workspace
+from soundstage.stages import Workspace
 from soundstage.stages.files import write_json
 from soundstage.training.checkpoints import newest
 from soundstage.training.job import TrainingJob
@@ -65,31 +62,6 @@ class Trial:
     def lost(self) -> int:
         """Steps to be done again."""
         return self.step_done - self.step_kept
-
-
-def prepared(workspace: Workspace, preset: str, overrides: list[str], root: Path, name: str) -> TrainingJob:
-    """A job of stage one over the preset's shards and backbone, which are made when they are not there."""
-    config = load_config(preset, overrides=overrides)
-    records: dict[str, StageRecord] = {}
-    for stage in STAGES:
-        chosen = STAGES[stage]
-        inputs = {key: records[source] for key, source in chosen.inputs.items()}
-        records[stage] = run_stage(stage, chosen.slice_of(config), inputs, workspace).record
-        if stage == "backbone":
-            break
-    (root / name / "out").mkdir(parents=True)
-    chosen_slice = STAGES["pretrain"].slice_of(config)
-    assert isinstance(chosen_slice, TrainSlice)
-    return TrainingJob(
-        stage="pretrain",
-        config=chosen_slice,
-        shards=workspace.output(records["encode"], INDEX_FILE).parent,
-        use="pretrain",
-        backbone=workspace.output(records["backbone"], "backbone/backbone.json").parent,
-        initial_adapter=None,
-        out=root / name / "out",
-        scratch=root / name / "scratch",
-    )
 
 
 def start(job: TrainingJob) -> subprocess.Popen[bytes]:
@@ -162,9 +134,9 @@ def main() -> int:
         *(f"pretrain.steps={options.steps}", f"pretrain.checkpoint_every={options.every}"),
         *("pretrain.micro_batch=1", "pretrain.ema_decay=0.9", "pretrain.validate_every=50"),
     ]
-    straight = prepared(workspace, options.preset, overrides, root, "straight")
+    straight = prepared(workspace, options.preset, overrides, root / "straight")
     assert start(straight).wait() == 0
-    job = prepared(workspace, options.preset, overrides, root, "killed")
+    job = prepared(workspace, options.preset, overrides, root / "killed")
     chance = random.Random(options.seed)
     trials: list[Trial] = []
     while len(trials) < options.trials:

@@ -41,7 +41,7 @@ def train(job: TrainingJob) -> None:
     fingerprints = encoder_fingerprints(job.config.model.backbone, job.config.model.audio)
     reader = ShardReader(job.shards, fingerprints, {job.use})
     replay = ShardReader(job.shards, fingerprints, {"pretrain"}) if config.replay_share > 0 else None
-    backbone, model = _build(job, reader)
+    backbone, model = build(job, reader)
     if config.activation_checkpointing:
         backbone.checkpoint_activations()
     objective = DenoisingObjective(backbone, model, job.config.model, job.config.window, config)
@@ -50,14 +50,14 @@ def train(job: TrainingJob) -> None:
         feed = Feed(reader, config, engine.rank, engine.world_size, replay)
         held_out = held_out_batches(ShardReader(job.shards, fingerprints, {"validation"}), config)
         null_text = TextEmbedding(*(part[None] for part in reader.text(NULL_CAPTION)))
-        run = _Run(job, engine, feed, held_out, backbone, objective, null_text)
+        run = Run(job, engine, feed, held_out, backbone, objective, null_text)
         if run.to_its_end():
             run.save_outputs()
     finally:
         engine.close()
 
 
-def _build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioConditionedTransformer]:
+def build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioConditionedTransformer]:
     """The model with exactly the job's parameters trainable."""
     config = job.config
     if job.backbone is None:
@@ -73,14 +73,14 @@ def _build(job: TrainingJob, reader: ShardReader) -> tuple[Backbone, AudioCondit
 
 
 @dataclass
-class _Clock:
+class Clock:
     """When the last step ended, and when its bookkeeping did: what lies between is waiting for data."""
 
     ended: float
     ready: float
 
 
-class _Run:
+class Run:
     """A job on its way: what one step, and what every so many of them, do."""
 
     def __init__(
@@ -110,18 +110,19 @@ class _Run:
         config = self._config
         beat(self._job.scratch, self._engine.rank, self._start)
         with MetricsWriter(self._job.metrics, self._engine.rank, self._start) as metrics, Termination() as termination:
-            clock = _Clock(time.monotonic(), time.monotonic())
+            clock = Clock(time.monotonic(), time.monotonic())
             for step, batches in self._feed.steps(self._start, config.steps):
                 if self._engine.any(termination.asked):
                     self._stop(step)
                     return False
-                self._step(step, batches, metrics, clock)
+                self.step(step, batches, metrics, clock)
                 if self._held_out.exhausted:
                     break
                 clock.ready = time.monotonic()
         return True
 
-    def _step(self, step: int, batches: list[Batch], metrics: MetricsWriter, clock: _Clock) -> None:
+    def step(self, step: int, batches: list[Batch], metrics: MetricsWriter, clock: Clock) -> None:
+        """One optimizer step and what falls due after it."""
         config, engine, done = self._config, self._engine, step + 1
         begun = time.monotonic()
         loss = engine.step(step, batches, StopOnNonFinite(step, engine))
