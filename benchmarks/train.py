@@ -75,7 +75,7 @@ class Bare:
 class Ours:
     """The trainer's own step."""
 
-    def __init__(self, job: TrainingJob, run: Run, steps: Steps, metrics: MetricsWriter) -> None:
+    def __init__(self, run: Run, steps: Steps, metrics: MetricsWriter) -> None:
         self._run, self._steps, self._metrics = run, steps, metrics
         self._clock = Clock(time.monotonic(), time.monotonic())
 
@@ -121,7 +121,7 @@ def measure(job: TrainingJob, rounds: int, count: int) -> dict[str, Any]:
     run = Run(job, engine, Feed(reader, config), [], backbone, objective, null_text)
     seconds: dict[str, list[float]] = {"bare": [], "trainer": []}
     with MetricsWriter(job.metrics, 0, 0) as metrics:
-        arms = {"bare": Bare(job, bare_objective, feeds[0]), "trainer": Ours(job, run, feeds[1], metrics)}
+        arms = {"bare": Bare(job, bare_objective, feeds[0]), "trainer": Ours(run, feeds[1], metrics)}
         for number in range(rounds + 1):
             for name in ("bare", "trainer") if number % 2 else ("trainer", "bare"):
                 with suppress(AttributeError):

@@ -42,7 +42,8 @@ def main(job_path: str) -> int:
         end_with_launcher()
     job = TrainingJob.load(Path(job_path))
     launcher = job.config.launcher
-    torch.set_num_threads(launcher.threads or max(1, (os.cpu_count() or 1) // launcher.ranks))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", launcher.ranks))  # of all ranks, those on this host
+    torch.set_num_threads(launcher.threads or max(1, (os.cpu_count() or 1) // here))
     try:
         train(job)
     except SoundstageError as error:
