@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -103,12 +104,21 @@ def test_captions_are_embedded_once(encoded: tuple[Execution, ShardReader, Encod
     assert (int(mask.sum()), mask.shape[0]) == (len("caption of clip0") + 1, first.shape[0])
 
 
-def test_encoding_again_gives_the_same_bytes(
-    prepared: tuple[Workspace, dict[str, StageRecord]], encoded: tuple[Execution, ShardReader, EncodeSlice]
+def test_encoding_again_in_another_folder_gives_the_same_bytes(
+    prepared: tuple[Workspace, dict[str, StageRecord]],
+    encoded: tuple[Execution, ShardReader, EncodeSlice],
+    tmp_path: Path,
 ) -> None:
-    before = encoded[0].record.outputs
+    workspace, inputs = prepared
+    first = workspace.resolve(encoded[0].record.payload)
+    shutil.copytree(workspace.root, tmp_path / "other", ignore=shutil.ignore_patterns("encode"))
+    other = Workspace.open(tmp_path / "other")
     torch.manual_seed(99)
-    assert run(prepared, config(windows_per_clip=6)).record.outputs == before
+    again = run((other, inputs), config(windows_per_clip=6))
+    assert again.record.outputs == encoded[0].record.outputs
+    second = other.resolve(again.record.payload)
+    for name in again.record.outputs:
+        assert (second / name).read_bytes() == (first / name).read_bytes()
 
 
 def test_without_a_clip_to_train_on_nothing_is_written(tmp_path: Path) -> None:

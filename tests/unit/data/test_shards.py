@@ -8,60 +8,19 @@ import resource
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import webdataset
 
-from soundstage.config.tree import WindowConfig
-from soundstage.data.records import SHARD_SAMPLES, read_table, write_table
-from soundstage.data.shards import (
-    EncodedSample,
-    ShardReader,
-    shard_entry,
-    shard_rows,
-    write_index,
-    write_shard,
-    write_text,
-)
+from soundstage.data.records import SHARD_SAMPLES, read_table
+from soundstage.data.shards import ShardReader, write_shard
 from soundstage.errors import DataError
 
+from .sharding import FINGERPRINTS, sample, write_payload
+
 Alter = Callable[[bytearray, dict[str, tarfile.TarInfo]], None]
-WINDOW = WindowConfig(num_frames=4, size=16)
-FINGERPRINTS = {"codec": "pixels", "audio": "a1"}
-
-
-def sample(number: int, use: str = "pretrain") -> EncodedSample:
-    rng = np.random.default_rng(number)
-    key = f"{number:032x}"
-    about: dict[str, Any] = {"key": key, "clip_id": f"clip{number}", "use": use, "caption": "a lamp", "weight": 1.0}
-    about |= {"window_start_us": number, "flip": False, "bucket": "4x16x16"}
-    latents = rng.normal(size=(3, 4, 8, 8)).astype(np.float16)
-    audio = {name: rng.normal(size=shape).astype(np.float16) for name, shape in shapes(number).items()}
-    return EncodedSample(key, latents, audio, about)
-
-
-def shapes(number: int) -> dict[str, tuple[int, int]]:
-    """Of what two encoders hear: a fine one, and a coarse one whose name sorts before it."""
-    return {"mel": (50 + number, 17), "ast": (5, 12)}
-
-
-def write_payload(folder: Path, samples: list[EncodedSample], per_shard: int = 3) -> None:
-    shards: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    for first in range(0, len(samples), per_shard):
-        path, batch = folder / "shards" / f"{len(shards):06d}.tar", samples[first : first + per_shard]
-        write_shard(path, batch)
-        made = shard_rows(path, batch)
-        shards.append(shard_entry(path, made))
-        rows += made
-    write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
-    mask = torch.tensor([[True, False, False], [True, True, False]])
-    write_text(folder / "text.safetensors", torch.arange(2 * 3 * 4.0).view(2, 3, 4), mask)
-    buckets = {"4x16x16": WINDOW.model_dump(mode="json")}
-    write_index(folder, shards, {"captions": ["", "a lamp"], "fingerprints": FINGERPRINTS, "buckets": buckets})
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Captions are embedded bit for bit as each family's own pipeline embeds them."""
+"""Captions are embedded bit for bit as each family's own pipeline embeds them, and so they come back from shards."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import sentencepiece
 import torch
 from transformers import AutoTokenizer
 
+from soundstage.data.shards import ShardReader
+from soundstage.models.backbones.base import TextEmbedding
 from soundstage.models.backbones.load import encode_captions
 from soundstage.models.backbones.pretrained import load_text
+from tests.unit.data.sharding import FINGERPRINTS, sample, write_payload
 
 from .tiny import MEMBERS, Shelf
 
@@ -37,13 +40,20 @@ PIPELINES = {
 }
 
 
+def from_shards(folder: Path, embedded: TextEmbedding) -> TextEmbedding:
+    """The embeddings of `CAPTIONS` as a reader of shards gives them."""
+    write_payload(folder, [sample(0)], captions=CAPTIONS, text=embedded)
+    reader = ShardReader(folder, FINGERPRINTS, {"pretrain"})
+    return TextEmbedding(*(torch.stack(part) for part in zip(*map(reader.text, CAPTIONS), strict=True)))
+
+
 @pytest.mark.parametrize("name", MEMBERS)
-def test_embeddings_are_the_pipelines(shelf: Shelf, name: str) -> None:
+def test_embeddings_are_the_pipelines(shelf: Shelf, name: str, tmp_path: Path) -> None:
     saved = shelf.get(name)
     parts = {part: value for part, value in saved.pipeline.components.items() if value is not None}
     pipeline = getattr(diffusers, PIPELINES[name])(**parts)
     limit = inspect.signature(pipeline.__call__).parameters["max_sequence_length"].default
-    found = saved.load().text.encode(CAPTIONS)
+    found = from_shards(tmp_path, encode_captions(saved.load().text, CAPTIONS))
     with torch.no_grad():  # as the pipeline's call does: it chooses other kernels
         encoded = pipeline.encode_prompt(CAPTIONS, do_classifier_free_guidance=False, max_sequence_length=limit)
     assert torch.equal(found.embeddings, encoded[0])
