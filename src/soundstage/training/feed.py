@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -96,15 +97,17 @@ class Feed:
     def steps(self, start: int, end: int) -> Iterator[tuple[int, list[Batch]]]:
         """The micro batches of optimizer steps `start` to `end - 1`, read ahead in threads."""
         with ThreadPoolExecutor(_READERS) as readers:
-            made = ((step, self._step(step, readers)) for step in range(start, end))
+            reading = ((step, self._reading(step, readers)) for step in range(start, end))
+            # Readers go on with the next step while this one is stacked.
+            made = ((step, [_stacked(samples) for samples in parts]) for step, parts in ahead(reading, 1))
             yield from prefetch(made, depth=_STEPS_AHEAD)
 
-    def _step(self, step: int, readers: Executor) -> list[Batch]:
+    def _reading(self, step: int, readers: Executor) -> list[Iterable[_Sample]]:
+        """The samples of each micro batch of a step, which are being read when this returns."""
         first = step * self._config.global_batch + self._rank * self._per_rank
         micro = self._per_rank // self.accumulation
         starts = range(first, first + self._per_rank, micro)
-        reading = [self._read(range(start, start + micro), readers) for start in starts]
-        return [_stacked(samples) for samples in reading]
+        return [self._read(range(start, start + micro), readers) for start in starts]
 
     def place(self, position: int) -> Place:
         """Which sample stands at a position of the endless stream."""
@@ -222,6 +225,15 @@ def _stacked(samples: Iterable[_Sample]) -> Batch:
 def shifted_level(uniform: float, shift: float) -> float:
     """A noise level 0..1 from a uniform one; shift > 1 favours high noise (Esser et al., 2024, equation 23)."""
     return shift * uniform / (1.0 + (shift - 1.0) * uniform)
+
+
+def ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """Iterate over `items`, each handed out when `count` more have been asked for."""
+    pending = deque(islice(items, count))
+    for item in items:
+        pending.append(item)
+        yield pending.popleft()
+    yield from pending
 
 
 def prefetch(items: Iterator[T], depth: int) -> Iterator[T]:

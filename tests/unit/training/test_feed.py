@@ -14,7 +14,7 @@ import torch
 from soundstage.config.tree import TrainConfig
 from soundstage.data.shards import ShardReader
 from soundstage.errors import ConfigError, DataError
-from soundstage.training.feed import Batch, Feed, held_out_batches, prefetch, shifted_level
+from soundstage.training.feed import Batch, Feed, ahead, held_out_batches, prefetch, shifted_level
 
 from .makers import CAPTIONS, reader_of, train_slice, write_shards
 
@@ -143,11 +143,11 @@ def test_a_share_and_what_is_replayed_go_together(mixed: Path, reader: ShardRead
 
 def test_held_out_batches_are_fixed_and_whole(mixed: Path) -> None:
     held_out = reader_of(mixed, train_slice(), "validation")
-    settings = config(micro_batch=2, audio_dropout=1.0, text_dropout=1.0)
+    settings = config(micro_batch=2, held_out=8, audio_dropout=1.0, text_dropout=1.0)
     first, second = held_out_batches(held_out, settings), held_out_batches(held_out, settings)
     assert all(equal(one, other) for one, other in zip(first, second, strict=True))
     seen = [clip_id for batch in first for clip_id in batch.clip_ids]
-    # Four micro batches of 11 samples, of which one bucket has 5 and the other 6: 3.6 and 4.4 of them.
+    # 8 of 11 samples, of which one bucket has 5 and the other 6: 3.6 and 4.4 of them.
     assert len(seen) == len(set(seen)) == 8
     assert [len(batch.clip_ids) for batch in first] == [2, 2, 2, 2]
     assert len({batch.window for batch in first}) == 2
@@ -255,3 +255,12 @@ def test_prefetch_keeps_order_and_raises_what_was_raised() -> None:
     with pytest.raises(RuntimeError, match="shard gone"):
         next(items)
     assert list(prefetch(iter([]), depth=2)) == []
+
+
+def test_items_are_asked_for_ahead_of_their_turn() -> None:
+    asked: list[int] = []
+    items = ahead((asked.append(n) or n for n in range(5)), 2)  # type: ignore[func-returns-value]
+    assert next(items) == 0
+    assert asked == [0, 1, 2]
+    assert list(items) == [1, 2, 3, 4]
+    assert list(ahead(iter([7]), 2)) == [7]
