@@ -15,7 +15,7 @@ def work(stage: str, *overrides: str) -> str:
     ("stage", "override"),
     [
         ("pretrain", "launcher.ranks=2"),
-        ("pretrain", "launcher.kind=trainjob"),
+        ("pretrain", "launcher.hang_sec=60"),
         ("pretrain", "pretrain.zero_stage=2"),
         ("pretrain", "pretrain.micro_batch=1"),
         ("pretrain", "pretrain.activation_checkpointing=true"),

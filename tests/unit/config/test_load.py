@@ -59,7 +59,7 @@ REFUSED = {
     "unknown room": ("modle.adapter.heads=3", r"modle: unknown key; did you mean model\?"),
     "nothing near": (
         "launcher.zzz=3",
-        r"launcher\.zzz: unknown key; known here: kind, ranks, threads, hang_sec, trainjob",
+        r"launcher\.zzz: unknown key; known here: kind, ranks, threads, hang_sec, grace_sec, trainjob",
     ),
     "out of range": ("pretrain.steps=0", r"pretrain\.steps: .*greater than or equal to 1 \(found 0\)"),
     "wrong type": ("pretrain.steps=many", r"pretrain\.steps: .*integer.*\(found 'many'\)"),
