@@ -28,6 +28,7 @@ from ..config.tree import WindowConfig
 from ..errors import DataError
 from ..stages.files import atomic_path, sha256_file, write_json
 from .records import SHARD_SAMPLES, read_table
+from .sample_layout import SampleLayout, layout_of
 
 INDEX_FILE, SAMPLES_FILE, TEXT_FILE = "index.json", "samples.parquet", "text.safetensors"
 SHARDS_FOLDER = "shards"
@@ -35,7 +36,6 @@ _ASKED_OF_INDEX = {"shards", "tables", "captions", "fingerprints", "buckets"}
 NULL_CAPTION = ""
 _TAR_BLOCK = 512
 _OPEN_SHARDS = 256  # a large payload has more shards than a process may have open files
-_NPY_PREFIX = 10  # magic, version, and the length of the header in its last two bytes (numpy.lib.format, version 1.0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class ShardReader:
         rows = read_table(folder / SAMPLES_FILE, SHARD_SAMPLES)
         self.rows = sorted((row for row in rows if row["use"] in uses), key=lambda row: str(row["key"]))
         self.windows = {name: WindowConfig(**window) for name, window in self.index["buckets"].items()}
+        self._layouts: dict[str, SampleLayout] = {}
         self._open = lru_cache(maxsize=_OPEN_SHARDS)(lambda shard: _OpenFile(folder / shard))
         self._caption_index = {caption: index for index, caption in enumerate(self.index["captions"])}
         self._text = load_file(folder / TEXT_FILE)
@@ -194,7 +195,16 @@ class ShardReader:
                 f"has SHA-256 {found[:16]}, the index says {row['sha256'][:16]}; the shard was altered: "
                 "rerun `soundstage encode`"
             )
-        return _unpack(data, row["key"])
+        return self._unpacked(data, row)
+
+    def _unpacked(self, data: bytearray, row: Mapping[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Latents and audio of a sample from its tar blocks, whose hash is known to be right."""
+        layout = self._layouts.get(row["bucket"])
+        if layout is None or not layout.fits(data, row["key"]):
+            layout = self._layouts[row["bucket"]] = layout_of(data, row["key"])
+        tensors = layout.tensors(data)
+        latents = tensors.pop("latents")
+        return latents, {name.removeprefix("audio."): tensor for name, tensor in tensors.items()}
 
     def close(self) -> None:
         """Close the shards."""
@@ -207,38 +217,11 @@ class _OpenFile:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDONLY)
 
-    def pread(self, size: int, offset: int) -> bytes:
-        """`size` bytes from `offset` on."""
-        return os.pread(self._descriptor, size, offset)
+    def pread(self, size: int, offset: int) -> bytearray:
+        """`size` bytes from `offset` on; zeros after the end of the file."""
+        data = bytearray(size)
+        os.preadv(self._descriptor, [data], offset)
+        return data
 
     def __del__(self) -> None:
         os.close(self._descriptor)
-
-
-def _unpack(data: bytes, key: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Latents and audio of the sample `key` from its tar blocks, whose hash is known to be right."""
-    arrays, content = {}, memoryview(data)
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-        for member in archive:
-            name = member.name.removeprefix(f"{key}.")
-            if name.endswith(".npy"):
-                arrays[name.removesuffix(".npy")] = _tensor(content[member.offset_data :][: member.size])
-    latents = arrays.pop("latents")
-    return latents, {name.removeprefix("audio."): array for name, array in arrays.items()}
-
-
-def _tensor(file: memoryview) -> torch.Tensor:
-    """The array of an .npy file as `npy_bytes` writes it, as float32."""
-    length = _NPY_PREFIX + int.from_bytes(file[_NPY_PREFIX - 2 : _NPY_PREFIX], "little")
-    shape, dtype = _npy_header(bytes(file[:length]))
-    # Copied at half width, because what is on loan from bytes cannot be written to; torch widens faster than numpy.
-    return torch.from_numpy(np.frombuffer(file, dtype, offset=length).reshape(shape).copy()).float()
-
-
-@lru_cache(maxsize=256)
-def _npy_header(header: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type from the header of an .npy file in format 1.0: a payload has few different ones."""
-    stream = io.BytesIO(header)
-    np.lib.format.read_magic(stream)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    return shape, dtype
