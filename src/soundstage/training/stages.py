@@ -81,7 +81,7 @@ def _train(
         out=work.out,
         scratch=work.scratch,
     )
-    run_job(job, work.tracker)
+    run_job(job, work.tracker, work.workspace.root)
     curves = json.loads((work.out / "curves.json").read_text())
     last = {f"final_{name}_loss": points[-1][1] for name, points in curves.items() if points}
     metrics = last if stage == "backbone" else last | _share(work.out)
