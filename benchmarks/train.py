@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workspace", type=Path, required=True, help="a new folder, or one of an earlier run")
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--clips", type=int, default=60)
+    parser.add_argument("--clips", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=4, help="steps of a round")
     parser.add_argument("--out", type=Path)
@@ -149,7 +149,8 @@ def main() -> None:
     torch.set_num_threads(1)
     one_rank()
     workspace = Workspace.open(options.workspace)
-    overrides = [f"synth.clips={options.clips}", "synth.defects_each=0", "backbone.steps=1", "pretrain.steps=10000"]
+    data = [f"synth.clips={options.clips}", "synth.defects_each=0", "review.clips=8"]
+    overrides = [*data, "backbone.steps=1", "pretrain.steps=10000"]
     job = prepared(workspace, options.preset, overrides, workspace.root / f"train-benchmark-{time.time_ns()}")
     found = measure(job, options.rounds, options.steps)
     ratios = [ours / bare for ours, bare in zip(found["seconds"]["trainer"], found["seconds"]["bare"], strict=True)]

@@ -70,6 +70,7 @@ class _Follower:
     ) -> None:
         self._job, self._launcher, self._tracker = job, launcher, tracker
         self._progress, self._resumed, self._seen = progress, resumed, 0
+        self._shown: set[Path] = set()
         self._watch = Watch(job.scratch, job.config.launcher.ranks, job.config.launcher.hang_sec)
 
     def code(self) -> int:
@@ -100,6 +101,9 @@ class _Follower:
             if "loss" in line and step > self._resumed:
                 self._progress.advance(note=f"loss {line['loss']:.4f}")
         self._seen = max(self._seen, len(lines))
+        for path in sorted({*self._job.previews.glob("step*.mp4")} - self._shown):
+            self._tracker.log_artifact(path, "previews")
+            self._shown.add(path)
 
 
 def _failure(job: TrainingJob, how: str, words: str) -> TrainingError:

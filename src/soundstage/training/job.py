@@ -46,6 +46,11 @@ class TrainingJob(BaseModel):
         """JSON lines that rank 0 writes as it goes."""
         return self.scratch / METRICS_FILE
 
+    @property
+    def previews(self) -> Path:
+        """Sample videos that rank 0 writes as it goes."""
+        return self.scratch / "previews"
+
     def save(self, path: Path) -> None:
         """Write the job for its processes."""
         write_text(path, self.model_dump_json(indent=2))

@@ -17,8 +17,6 @@ from .engine import Engine
 from .feed import Batch
 from .objective import DenoisingObjective
 
-PREVIEWS_FOLDER = "previews"
-
 
 def write_previews(
     folder: Path,
@@ -55,7 +53,7 @@ def write_previews(
     truth, found = (_decoded(backbone, latents) for latents in (batch.latents, made))
     for clip_id, left, right in zip(batch.clip_ids, truth, found, strict=True):
         beside = np.concatenate([enlarged(left), enlarged(right)], axis=2)
-        path = folder / PREVIEWS_FOLDER / f"step{steps:08d}-{clip_id[:12]}.mp4"
+        path = folder / f"step{steps:08d}-{clip_id[:12]}.mp4"
         write_video(path, beside, window.fps, None, 0)
 
 

@@ -156,7 +156,7 @@ class Run:
                 metrics.write(step=done, validation_loss=self._held_out.measure(done))
             if shown and self._shown is not None:
                 parts = (self._engine, self._backbone, self._objective, self._shown, self._null_text)
-                write_previews(self._job.scratch, done, *parts, config.sample_steps)
+                write_previews(self._job.previews, done, *parts, config.sample_steps)
 
     def _check_gradient(self, step: int, batches: list[Batch]) -> None:
         """A gradient that is not finite has moved the weights, or will: no checkpoint may hold them."""

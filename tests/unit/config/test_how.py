@@ -36,7 +36,7 @@ def test_how_work_is_done_does_not_name_it(stage: str, override: str) -> None:
     [
         "pretrain.global_batch=8",
         "pretrain.precision=bf16",
-        "pretrain.ema_decay=0.5",
+        "pretrain.ema_decay=0.6",
         "pretrain.early_stop=1",
         "model.adapter.heads=2",
         "window.fps=8",
