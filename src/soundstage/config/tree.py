@@ -385,7 +385,9 @@ class EncodeConfig(Config):
         1, ge=1, description="encoding processes; shards are the same for any number", json_schema_extra=HOW
     )
     buckets: tuple[BucketConfig, ...] = Field(
-        (), description="further sizes and lengths beside `window`; a clip goes to the one that fits it best"
+        (),
+        description="further sizes and lengths beside `window`; a clip goes to the one that fits it best, held-out ones to "
+        "`window`",
     )
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,16 @@ from ..config.slices import EncodeSlice
 from ..config.tree import BackboneConfig, WindowConfig
 from ..errors import ConfigError, DataError
 from ..models.audio.load import bundle_encoders, load_audio_encoders
+from ..models.backbones.base import TextEncoder
 from ..models.backbones.load import encode_captions, encoder_fingerprints, encoder_hashes, encoder_text, window_shape
 from ..models.sync.scorer import CONFIG_FILE as SCORER_FILE
 from ..stages import Inputs, Outcome, Progress, Work
 from .buckets import bucket_windows
+from .captions import write_captions
 from .encode_plan import PlannedShard, plan_shards
 from .encode_work import EncodeWork, FinishedShard, make_shards
 from .records import CLIPS, SELECTION, SHARD_SAMPLES, read_table, write_table
-from .shards import NULL_CAPTION, SAMPLES_FILE, SHARDS_FOLDER, TEXT_FILE, write_index, write_text
+from .shards import NULL_CAPTION, SAMPLES_FILE, SHARDS_FOLDER, TEXT_FILE, write_index
 from .suites import TRAINING_USES
 
 ENCODERS_FOLDER = "encoders"
@@ -54,8 +56,7 @@ def run(config: EncodeSlice, inputs: Inputs, work: Work) -> Outcome:
     rows = [row for shard in shards for row in shard.rows]
     write_table(work.out / SAMPLES_FILE, SHARD_SAMPLES, rows, sort_by=["key"])
     captions = [NULL_CAPTION, *sorted({row["caption"] for row in rows} - {NULL_CAPTION})]
-    embedded = encode_captions(encoder_text(config.model.backbone), captions)
-    write_text(work.out / TEXT_FILE, embedded.embeddings, embedded.mask)
+    write_captions(work.out / TEXT_FILE, _embedded(encoder_text(config.model.backbone), captions))
     for shard in shards:
         _place(shard.path, work.out / SHARDS_FOLDER / shard.path.name)
     write_index(work.out, [shard.entry for shard in shards], about | {"captions": captions})
@@ -145,6 +146,15 @@ def _encode(plans: Sequence[PlannedShard], config: EncodeSlice, work: Work, made
             made[shard.path.name] = shard
             progress.advance(len(shard.rows))
     return [made[plan.name] for plan in plans]
+
+
+def _embedded(text: TextEncoder, captions: Sequence[str]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Embedding (L, D) and mask (L,) of each caption, of which one is in memory at its full length."""
+    with Progress("captions", len(captions), "caption") as progress:
+        for caption in captions:
+            found = encode_captions(text, [caption])
+            yield found.embeddings[0].cpu(), found.mask[0].cpu()
+            progress.advance()
 
 
 def _place(shard: Path, target: Path) -> None:

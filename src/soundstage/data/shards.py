@@ -2,8 +2,8 @@
 
 A sample is some members: `KEY.latents.npy` (float16, (C, F, h, w)), for each audio encoder `KEY.audio.NAME.npy`
 (float16, (T, D)), and `KEY.json`. `samples.parquet` says where each lies and the hash of its bytes there: a tar has
-checksums of its headers alone. Text embeddings and their masks stand once per caption in `text.safetensors`.
-`index.json` tells of shards, encoders, windows, and where each encoder's features lie in time.
+checksums of its headers alone. Text embeddings stand once per caption in `text.safetensors` (`captions`). `index.json`
+tells of shards, encoders, windows, and where each encoder's features lie in time.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from ..config.tree import WindowConfig
 from ..errors import DataError
 from ..stages.files import atomic_path, sha256_file, write_json
+from .captions import CaptionStore, write_captions
 from .records import SHARD_SAMPLES, read_table
 from .sample_layout import SampleLayout, layout_of
 
@@ -98,8 +98,7 @@ def shard_rows(path: Path, samples: Iterable[EncodedSample]) -> list[dict[str, A
 
 def write_text(path: Path, embeddings: torch.Tensor, mask: torch.Tensor) -> None:
     """Write embeddings (N, L, D) of distinct captions and their masks (N, L); `index.json` holds the captions."""
-    with atomic_path(path) as temporary:
-        save_file({"embeddings": embeddings.contiguous(), "mask": mask.contiguous()}, temporary)
+    write_captions(path, zip(embeddings, mask, strict=True))
 
 
 def shard_entry(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -145,8 +144,7 @@ class ShardReader:
         self.windows = {name: WindowConfig(**window) for name, window in self.index["buckets"].items()}
         self._layouts: dict[str, SampleLayout] = {}
         self._open = lru_cache(maxsize=_OPEN_SHARDS)(lambda shard: _OpenFile(folder / shard))
-        self._caption_index = {caption: index for index, caption in enumerate(self.index["captions"])}
-        self._text = load_file(folder / TEXT_FILE)
+        self._texts = CaptionStore(folder / TEXT_FILE, self.index["captions"])
 
     def _refuse_other_encoders(self, fingerprints: dict[str, str]) -> None:
         made_with = self.index["fingerprints"]
@@ -177,8 +175,7 @@ class ShardReader:
 
     def text(self, caption: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Embedding (L, D) and mask (L,) of a caption that the index holds."""
-        index = self._caption_index[caption]
-        return self._text["embeddings"][index], self._text["mask"][index]
+        return self._texts.read(caption)
 
     def read(self, position: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Latents (C, F, h, w) and each encoder's audio features (T, D) of a sample, float32; by one read of the disk.
