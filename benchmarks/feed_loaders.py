@@ -67,7 +67,7 @@ def _order(reader: ShardReader, start: int) -> Iterator[list[int]]:
 def read_batches(data: Data, start: int, threads: int) -> Batches:
     """The bytes of the feed's samples, nothing done to them."""
     reader = reader_of(data.samples)
-    files = {row["shard"]: os.open(data.samples / row["shard"], os.O_RDONLY) for row in reader.rows}
+    files = {name: os.open(data.samples / name, os.O_RDONLY) for name in {row["shard"] for row in reader.rows}}
 
     def read(index: int) -> int:
         row = reader.rows[index]
