@@ -1,16 +1,17 @@
 """Signs of life of a job's ranks: each leaves a small file where its follower sees when it last moved.
 
-heartbeats/rank0001.json   {"at": 1764025200.5, "host": "node-1", "pid": 71, "rank": 1, "step": 12}
+heartbeats/rank0001.json   {"at": 1764025200.5, "count": 26, "host": "node-1", "pid": 71, "rank": 1, "step": 12}
 
-A rank beats when it is ready to train, and again whenever it has come further. The one that hangs is the one whose
-beat is oldest: the others wait for it in the next collective operation, with a beat that is hardly younger.
+A rank beats when it is ready to train, and again whenever it has come further: at the same places of the code as all
+others. So the one that hangs has the fewest beats, where it hangs before the collective operation in which the others
+wait for it; clocks of hosts may differ. Ranks that are equal in this are named together.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pathlib import Path
 FOLDER = "heartbeats"
 _LOOKS_PER_HANG = 10
 _NAMED = 8
+_COUNT = itertools.count(1)
 
 
 def beat(scratch: Path, rank: int, step: int) -> None:
@@ -27,7 +29,8 @@ def beat(scratch: Path, rank: int, step: int) -> None:
     path = _file(scratch, rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    about = {"rank": rank, "pid": os.getpid(), "host": socket.gethostname(), "step": step, "at": time.time()}
+    about = {"rank": rank, "pid": os.getpid(), "host": socket.gethostname()}
+    about |= {"step": step, "count": next(_COUNT), "at": time.time()}
     # Not flushed to disk: nobody needs it after a crash, and a step must not wait for the disk.
     temporary.write_text(json.dumps(about, sort_keys=True))
     temporary.replace(path)
@@ -35,7 +38,9 @@ def beat(scratch: Path, rank: int, step: int) -> None:
 
 def forget(scratch: Path) -> None:
     """Remove the beats of an earlier launch."""
-    shutil.rmtree(scratch / FOLDER, ignore_errors=True)
+    # Not the folder: a job that is followed again goes on writing into it.
+    for path in (scratch / FOLDER).glob("rank*.json"):
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Beat:
     pid: int
     host: str
     step: int
+    count: int
+    """of the beats of its process, this one included"""
     at: float
     """seconds since the epoch by the clock of its host"""
 
@@ -91,22 +98,25 @@ class Watch:
         return self._sentence(silent, now) if silent else None
 
     def _sentence(self, silent: list[int], now: float) -> str:
-        silent.sort(key=self._progress)
-        first, others = silent[0], silent[1:]
-        last, quiet = self._last[first], round(now - self._since[first])
+        least = min(self._progress(rank) for rank in silent)
+        behind = [rank for rank in silent if self._progress(rank) == least]
+        waiting = [rank for rank in silent if rank not in behind]
+        last, quiet = self._last[behind[0]], round(now - self._since[behind[0]])
+        who = f"rank {behind[0]} has" if len(behind) == 1 else f"ranks {_named(behind)} have"
         if last is None:
-            words = f"rank {first} has not begun to train {quiet} s after the launch"
+            words = f"{who} not begun to train {quiet} s after the launch"
         else:
-            words = f"rank {first} has not moved for {quiet} s: last at step {last.step} "
-            words += f"(process {last.pid} on {last.host})"
-        if others:
-            named = ", ".join(str(rank) for rank in others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
-            words += f"; {len(others)} more since, waiting for it or hung too: {named}"
-        return words
+            where = f" (process {last.pid} on {last.host})" if len(behind) == 1 else ""
+            words = f"{who} not moved for {quiet} s: last at step {last.step}{where}"
+        return words + (f"; {len(waiting)} more came further and stand still too: {_named(waiting)}" if waiting else "")
 
-    def _progress(self, rank: int) -> tuple[int, float, int]:
+    def _progress(self, rank: int) -> tuple[int, int]:
         last = self._last[rank]
-        return (-1, 0.0, rank) if last is None else (last.step, last.at, rank)
+        return (-1, 0) if last is None else (last.step, last.count)
+
+
+def _named(ranks: list[int]) -> str:
+    return ", ".join(str(rank) for rank in ranks[:_NAMED]) + (", ..." if len(ranks) > _NAMED else "")
 
 
 def _file(scratch: Path, rank: int) -> Path:

@@ -13,6 +13,7 @@ import pytest
 from soundstage.errors import ConfigError, TrainingError
 from soundstage.stages import NullTracker
 from soundstage.training.follow import run_job
+from soundstage.training.heartbeat import beat
 from soundstage.training.job import TrainingJob
 from soundstage.training.launchers.choice import launcher_of
 from soundstage.training.launchers.trainjob import TrainJobLauncher
@@ -200,6 +201,23 @@ def test_a_job_that_still_goes_on_is_followed_and_one_that_ended_or_differs_is_r
     assert len(cluster.asked("POST")) == 3
 
 
+def test_a_hung_rank_ends_the_job_with_its_name_once_pods_run(tmp_path: Path, cluster: FakeCluster) -> None:
+    job = job_for(tmp_path, "launcher.hang_sec=0.7")
+
+    def move() -> None:
+        for rank in (0, 1, 3):
+            beat(job.scratch, rank, 5)
+
+    # It waits in the queue for longer than a rank may.
+    cluster.looks = [cluster.suspend, *[lambda: None] * 3, cluster.resume, lambda: cluster.start_pods(2), *[move] * 99]
+    with pytest.raises(
+        TrainingError, match=r"was ended \(TrainJob soundstage/soundstage-backbone-\w+\) .*: rank 2 has "
+    ):
+        run_job(job, NullTracker(), tmp_path)
+    assert cluster.jobs == {}
+    assert len(cluster.looks) < 98
+
+
 def test_an_outage_is_lived_through_and_no_line_of_the_log_is_lost_or_doubled(
     tmp_path: Path, cluster: FakeCluster
 ) -> None:
@@ -322,8 +340,12 @@ def test_what_pods_cannot_see_is_refused_by_name(tmp_path: Path) -> None:
     assert seen_from_pods(same, tmp_path) == same
 
 
-def test_no_cluster_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_pod", [False, True], ids=["outside", "in a pod without a token"])
+def test_no_cluster_is_said_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_pod: bool) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    if in_pod:
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match=r"found no cluster: .* name a kubeconfig in \$KUBECONFIG"):
         launched(job_for(tmp_path), tmp_path)
