@@ -12,13 +12,19 @@ mask        (N, L) bool: False on padding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from ..stages.files import atomic_path
+from ..stages.files import atomic_path, sha256_text
+
+CAPTIONS_PER_PART = 256
+
+Embed = Callable[[str], tuple[torch.Tensor, torch.Tensor]]
+"""from a caption to its embedding (L, D) float32 and mask (L,)"""
 
 
 def write_captions(path: Path, captions: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
@@ -31,6 +37,22 @@ def write_captions(path: Path, captions: Iterable[tuple[torch.Tensor, torch.Tens
     ends = torch.tensor([len(each) for each in rows], dtype=torch.int64).cumsum(0)
     with atomic_path(path) as temporary:
         save_file({"embeddings": torch.cat(rows), "ends": ends, "mask": torch.stack(masks)}, temporary)
+
+
+def embed_captions(
+    captions: Sequence[str], embed: Embed, folder: Path, made_with: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What `embed` gives for each caption, in their order; what was embedded before in `folder` is read from there.
+
+    Parts of `CAPTIONS_PER_PART` captions are kept in `folder`, each under the hash of its captions and of `made_with`,
+    which tells of the text encoder and its settings. One caption is in memory at its full length.
+    """
+    for first in range(0, len(captions), CAPTIONS_PER_PART):
+        part = captions[first : first + CAPTIONS_PER_PART]
+        path = folder / f"{sha256_text(json.dumps([made_with, *part]))}.safetensors"
+        if not path.exists():
+            write_captions(path, map(embed, part))
+        yield from map(CaptionStore(path, part).read, part)
 
 
 def _last_row(embedding: torch.Tensor) -> int:

@@ -12,6 +12,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ from ..config.slices import EncodeSlice
 from ..config.tree import BackboneConfig, WindowConfig
 from ..errors import ConfigError, DataError
 from ..models.audio.load import bundle_encoders, load_audio_encoders
-from ..models.backbones.base import TextEncoder
 from ..models.backbones.load import encode_captions, encoder_fingerprints, encoder_hashes, encoder_text, window_shape
 from ..models.sync.scorer import CONFIG_FILE as SCORER_FILE
 from ..stages import Inputs, Outcome, Progress, Work
+from ..stages.progress import track
 from .buckets import bucket_windows
-from .captions import write_captions
+from .captions import embed_captions, write_captions
 from .encode_plan import PlannedShard, plan_shards
 from .encode_work import EncodeWork, FinishedShard, make_shards
 from .records import CLIPS, SELECTION, SHARD_SAMPLES, read_table, write_table
@@ -52,11 +53,12 @@ def run(config: EncodeSlice, inputs: Inputs, work: Work) -> Outcome:
     plans = plan_shards(chosen, config)
     bundle_encoders(config.model.audio, _curator(config, inputs, work), work.out / ENCODERS_FOLDER)
     about = _about(config, work.out / ENCODERS_FOLDER) | {"selection": inputs["selection"].content}
-    shards = _encode(plans, config, work, json.dumps(about, sort_keys=True))
+    made_with = json.dumps(about, sort_keys=True)
+    shards = _encode(plans, config, work, made_with)
     rows = [row for shard in shards for row in shard.rows]
     write_table(work.out / SAMPLES_FILE, SHARD_SAMPLES, rows, sort_by=["key"])
     captions = [NULL_CAPTION, *sorted({row["caption"] for row in rows} - {NULL_CAPTION})]
-    write_captions(work.out / TEXT_FILE, _embedded(encoder_text(config.model.backbone), captions))
+    write_captions(work.out / TEXT_FILE, _embedded(config, captions, work, made_with))
     for shard in shards:
         _place(shard.path, work.out / SHARDS_FOLDER / shard.path.name)
     write_index(work.out, [shard.entry for shard in shards], about | {"captions": captions})
@@ -148,13 +150,18 @@ def _encode(plans: Sequence[PlannedShard], config: EncodeSlice, work: Work, made
     return [made[plan.name] for plan in plans]
 
 
-def _embedded(text: TextEncoder, captions: Sequence[str]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Embedding (L, D) and mask (L,) of each caption, of which one is in memory at its full length."""
-    with Progress("captions", len(captions), "caption") as progress:
-        for caption in captions:
-            found = encode_captions(text, [caption])
-            yield found.embeddings[0].cpu(), found.mask[0].cpu()
-            progress.advance()
+def _embedded(
+    config: EncodeSlice, captions: Sequence[str], work: Work, made_with: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Embedding (L, D) and mask (L,) of each caption; the text encoder is loaded if one is missing."""
+    text = cache(lambda: encoder_text(config.model.backbone))
+
+    def embed(caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        found = encode_captions(text(), [caption])
+        return found.embeddings[0].cpu(), found.mask[0].cpu()
+
+    found = embed_captions(captions, embed, work.scratch / "captions", made_with)
+    yield from track(found, "captions", len(captions), "caption")
 
 
 def _place(shard: Path, target: Path) -> None:

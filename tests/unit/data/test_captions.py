@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from soundstage.data.captions import CaptionStore, write_captions
+from soundstage.data.captions import CAPTIONS_PER_PART, CaptionStore, embed_captions, write_captions
 
 LENGTHS = [1, 5, 0, 8]
 
@@ -59,3 +59,27 @@ def test_zeros_between_tokens_are_no_padding(tmp_path: Path) -> None:
     found[3, 2:7] = 0
     write_captions(tmp_path / "t.safetensors", zip(found, mask, strict=True))
     assert torch.equal(CaptionStore(tmp_path / "t.safetensors", "abcd").read("d")[0], found[3])
+
+
+def test_captions_that_were_embedded_before_a_stop_are_not_embedded_again(tmp_path: Path) -> None:
+    captions = [f"caption {number}" for number in range(2 * CAPTIONS_PER_PART + 3)]
+    asked: list[str] = []
+
+    def embed(caption: str) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(asked) == stop_after:
+            raise KeyboardInterrupt
+        asked.append(caption)
+        number = float(caption.split()[1])
+        return torch.full((3, 2), number), torch.tensor([True, False, False])
+
+    stop_after = CAPTIONS_PER_PART + 7
+    with pytest.raises(KeyboardInterrupt):
+        list(embed_captions(captions, embed, tmp_path, "this encoder"))
+    asked.clear()
+    stop_after = -1
+    found = list(embed_captions(captions, embed, tmp_path, "this encoder"))
+    assert asked == captions[CAPTIONS_PER_PART:], "the first part was whole"
+    assert [float(embedding[0, 0]) for embedding, _ in found] == list(range(len(captions)))
+    asked.clear()
+    list(embed_captions(captions, embed, tmp_path, "another encoder"))
+    assert asked == captions

@@ -7,6 +7,7 @@ import json
 import resource
 import tarfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_tables_of_another_run_are_refused_by_name(payload: Path, name: str) -> 
         ShardReader(payload, FINGERPRINTS, {"pretrain"})
 
 
-def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
+def test_threads_read_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     count = 300
     write_payload(tmp_path, [sample(n) for n in range(count)], per_shard=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -149,8 +150,10 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 280, hard))
     try:
         reader = ShardReader(tmp_path, FINGERPRINTS, {"pretrain"})
-        for position in [*range(count), 0]:
-            assert torch.equal(reader.read(position)[0], torch.from_numpy(sample(position).latents).float())
+        positions = [*range(count), *range(count)]
+        with ThreadPoolExecutor(8) as threads:
+            for position, (latents, _) in zip(positions, threads.map(reader.read, positions), strict=True):
+                assert torch.equal(latents, torch.from_numpy(sample(position).latents).float())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     reader.close()
