@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-GRACE_SEC = 30.0
+GRACE_SEC = 180.0  # a training stage saves a checkpoint first: its launcher.grace_sec and a little more
 LOG_FILE = "log.txt"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _MACHINERY = re.compile(

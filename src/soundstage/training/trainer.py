@@ -125,6 +125,8 @@ class Run:
         """One optimizer step and what falls due after it."""
         config, engine, done = self._config, self._engine, step + 1
         begun = time.monotonic()
+        # Before the first operation that waits for the others: a rank that never comes here has beaten least.
+        beat(self._job.scratch, engine.rank, step)
         loss = engine.step(step, batches, StopOnNonFinite(step, engine))
         self._check_gradient(step, batches)
         self._average.update()

@@ -18,8 +18,8 @@ from soundstage.models.backbones.load import load_backbone
 from soundstage.models.bundle import new_adapters, save_adapter
 from soundstage.stages import NullTracker, Outcome, StageRecord, Work, Workspace, execute
 from soundstage.training.follow import run_job
-from soundstage.training.stages import pretrain, train_backbone
 from soundstage.training.metrics import read_metrics
+from soundstage.training.stages import pretrain, train_backbone
 
 from ..models.backbones.tiny import Saved, Shelf
 from .makers import job_in, train_slice, write_backbone, write_shards
