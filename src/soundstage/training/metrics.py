@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
+
+from ..stages.files import write_text
 
 
 class MetricsWriter:
@@ -19,10 +22,9 @@ class MetricsWriter:
     def __enter__(self) -> MetricsWriter:
         if self._rank == 0:
             kept = [line for line in read_metrics(self._path) if line["step"] <= self._start]
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._path.open("w")
-            for line in kept:
-                self.write(**line)
+            # Whole or not at all: a kill here must not cost the lines of what is in the checkpoint.
+            write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            self._stream = self._path.open("a")
         return self
 
     def write(self, **values: float) -> None:
@@ -31,6 +33,11 @@ class MetricsWriter:
             finite = {name: value for name, value in values.items() if math.isfinite(value)}
             self._stream.write(json.dumps(finite) + "\n")
             self._stream.flush()
+
+    def sync(self) -> None:
+        """Wait until all lines are on disk, as they must be before a checkpoint that comes after them."""
+        if self._stream is not None:
+            os.fsync(self._stream.fileno())
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         if self._stream is not None:

@@ -42,6 +42,8 @@ def train(job: TrainingJob) -> None:
     reader = ShardReader(job.shards, fingerprints, {job.use})
     replay = ShardReader(job.shards, fingerprints, {"pretrain"}) if config.replay_share > 0 else None
     backbone, model = build(job, reader)
+    for window in reader.windows.values():
+        backbone.check_window(window.num_frames, *window.frame_size)
     if config.activation_checkpointing:
         backbone.checkpoint_activations()
     objective = DenoisingObjective(backbone, model, job.config.model, job.config.window, config)
@@ -112,12 +114,12 @@ class Run:
         with MetricsWriter(self._job.metrics, self._engine.rank, self._start) as metrics, Termination() as termination:
             clock = Clock(time.monotonic(), time.monotonic())
             for step, batches in self._feed.steps(self._start, config.steps):
+                if self._held_out.exhausted:  # also when the checkpoint that the run goes on from says so
+                    break
                 if self._engine.any(termination.asked):
-                    self._stop(step)
+                    self._stop(step, metrics)
                     return False
                 self.step(step, batches, metrics, clock)
-                if self._held_out.exhausted:
-                    break
                 clock.ready = time.monotonic()
         return True
 
@@ -144,7 +146,7 @@ class Run:
         clock.ended = now
         self._look(done, metrics)
         if done % config.checkpoint_every == 0 and done < config.steps:
-            self._save(done)
+            self._save(done, metrics)
 
     def _look(self, done: int, metrics: MetricsWriter) -> None:
         """Held-out loss and sample videos, by the weights that would be saved."""
@@ -172,12 +174,13 @@ class Run:
             f"Clips of the batch: {clips}. Lower train.learning_rate or look at these clips"
         )
 
-    def _save(self, done: int) -> None:
+    def _save(self, done: int, metrics: MetricsWriter) -> None:
+        metrics.sync()
         self._engine.save(done, {"held_out": self._held_out.state}, self._average.save)
 
-    def _stop(self, done: int) -> None:
+    def _stop(self, done: int, metrics: MetricsWriter) -> None:
         if done > self._start:
-            self._save(done)
+            self._save(done, metrics)
         if self._engine.rank == 0:
             mark_stopped(self._job.scratch, done)
 
