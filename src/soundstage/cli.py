@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from .commands import animate, calibrate, doctor, init, model, review, stages, synth
+from .commands import animate, calibrate, doctor, init, model, plan, review, stages, synth
 from .errors import SoundstageError
 
 _CANCELLED = 130
@@ -45,7 +45,7 @@ def build() -> typer.Typer:
         epilog=_EPILOG,
         help="Train audio-synchronised visual animation: from raw videos with sound to a promoted model.",
     )
-    for module in (init, synth, stages, review, calibrate, model, animate, doctor):
+    for module in (init, synth, stages, review, calibrate, model, plan, animate, doctor):
         module.register(app)
     for entry in entry_points(group="soundstage.commands"):
         entry.load()(app)
