@@ -10,8 +10,6 @@ from .memory import checkpoint_bytes
 from .step import StepCount
 
 _TERA, _GIGA = 1e12, 1e9
-# Held-out losses are measured on so many micro batches.
-_VALIDATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,8 @@ def pace(count: StepCount, train: TrainConfig, ranks: int, gpu: Gpu, calibration
     speed = tflops * _TERA * calibration.achieved_training
     accumulation = train.global_batch // (ranks * train.micro_batch)
     compute = accumulation * (count.forward_flop + count.backward_flop) / speed
-    held_out = _VALIDATION_BATCHES * count.forward_flop / speed
+    # Every rank measures all held-out samples.
+    held_out = -(-train.held_out // train.micro_batch) * count.forward_flop / speed
     saved = checkpoint_bytes(count, train) / (calibration.checkpoint_gb_per_sec * _GIGA)
     return Pace(
         compute=compute,

@@ -228,7 +228,7 @@ def storage_figures(found: Storage) -> dict[str, Figure]:
         "bytes a sample": Figure(found.sample_bytes, "B"),
         "bytes a shard": Figure(found.shard_bytes, "B"),
         "samples in all": gib(found.samples * found.sample_bytes),
-        # A caption of its own for every clip, none shorter than the encoder allows: an upper bound.
+        # A caption of its own for every clip, none shorter than the encoder takes.
         "text embeddings, at most": gib(found.text_bytes),
         "index": gib(found.index_bytes, "assumed"),
     }

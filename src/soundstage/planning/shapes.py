@@ -25,6 +25,8 @@ class SampleShape:
     latents: tuple[int, int, int, int]
     audio: dict[str, tuple[int, int]]
     text: tuple[int, int]
+    text_halved: bool = False
+    """the text encoder runs in half precision, and so its embeddings are stored"""
 
     @property
     def shard_bytes(self) -> int:
@@ -34,9 +36,9 @@ class SampleShape:
 
     @property
     def caption_bytes(self) -> int:
-        """Bytes of a distinct caption's embedding at most: no padding is left out, in single precision."""
+        """Bytes of a distinct caption's embedding where it fills all tokens: an upper bound, for zeros are left out."""
         tokens, width = self.text
-        return tokens * _SINGLE * width
+        return tokens * (_HALF if self.text_halved else _SINGLE) * width
 
 
 def sample_shape(config: SoundstageConfig, model: MetaModel) -> SampleShape:
@@ -54,6 +56,7 @@ def sample_shape(config: SoundstageConfig, model: MetaModel) -> SampleShape:
         latents=(backbone.codec_shape.channels, frames, height // side, width // side),
         audio={name: (_count(grid, seconds), grid.dim) for name, grid in model.adapters.grids.items()},
         text=text_shape(backbone),
+        text_halved=config.model.backbone.dtype == "bf16" and not backbone.stand_in,
     )
 
 

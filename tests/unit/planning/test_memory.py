@@ -57,7 +57,7 @@ def test_pace_is_operations_over_what_the_gpu_reaches() -> None:
     third = pace(COUNT, train.model_copy(update={"zero_stage": 3}), 8, gpu, CALIBRATION)
     assert third.communication > eight.communication > pace(COUNT, train, 1, gpu, CALIBRATION).communication == 0
     assert eight.stage == 10 * eight.step  # no checkpoint and no held-out loss in so few steps
-    often = train.model_copy(update={"checkpoint_every": 5, "validate_every": 2})
+    often = train.model_copy(update={"checkpoint_every": 5, "validate_every": 2, "held_out": 7})
     saved = 2 * 3 * COUNT.trainable / (CALIBRATION.checkpoint_gb_per_sec * 1e9)
     held_out = 5 * 4 * eight.compute / 3  # four forward passes, each a third of the passes of a step
     assert pace(COUNT, often, 8, gpu, CALIBRATION).stage == pytest.approx(eight.stage + saved + held_out)

@@ -39,8 +39,6 @@ def _planned(config: SoundstageConfig, **options: Any) -> StepCount:
 def _real(config: SoundstageConfig) -> tuple[DenoisingObjective, Batch]:
     backbone = new_backbone(config.model.backbone, seed=0)
     backbone.transformer.requires_grad_(False)
-    if config.pretrain.activation_checkpointing:
-        backbone.enable_checkpointing()
     adapters = AudioAdapters(backbone, declared_grids(config), config.model.adapter)
     model = AudioConditionedTransformer(backbone, adapters)
     objective = DenoisingObjective(backbone, model, config.model, config.window, config.pretrain)
