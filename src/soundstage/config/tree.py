@@ -386,8 +386,8 @@ class EncodeConfig(Config):
     )
     buckets: tuple[BucketConfig, ...] = Field(
         (),
-        description="further sizes and lengths beside `window`; a clip goes to the one that fits it best, held-out ones to "
-        "`window`",
+        description="further sizes and lengths beside `window`; a clip goes to the one that fits it best, held-out ones "
+        "to `window`",
     )
 
 
@@ -505,8 +505,8 @@ class LauncherConfig(Config):
             return self
         if gpus and self.ranks != nodes * gpus:
             raise ValueError(
-                f"launcher.ranks={self.ranks} is not launcher.trainjob.nodes={nodes} times gpus_per_node={gpus}; a rank "
-                f"takes one GPU: set ranks={nodes * gpus}, or other nodes or GPUs"
+                f"launcher.ranks={self.ranks} is not launcher.trainjob.nodes={nodes} times gpus_per_node={gpus}; a "
+                f"rank takes one GPU: set ranks={nodes * gpus}, or other nodes or GPUs"
             )
         if self.ranks % nodes:
             raise ValueError(f"launcher.ranks={self.ranks} cannot be divided among launcher.trainjob.nodes={nodes}")

@@ -157,7 +157,7 @@ class Backbone(ABC):
         return self.load_text()
 
     def checkpoint_activations(self) -> None:
-        """Compute blocks again in the backward pass, by torch's non-reentrant checkpointing, instead of keeping them."""
+        """Compute blocks again in the backward pass instead of keeping them: torch's checkpointing, not reentrant."""
         # Reentrant checkpointing drops gradients of blocks whose input needs none, as a frozen model's first has.
         self.transformer.enable_gradient_checkpointing()  # type: ignore[operator]
 
