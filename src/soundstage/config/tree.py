@@ -386,8 +386,8 @@ class EncodeConfig(Config):
     )
     buckets: tuple[BucketConfig, ...] = Field(
         (),
-        description="further sizes and lengths beside `window`; a clip goes to the one that fits it best, held-out ones "
-        "to `window`",
+        description="further sizes and lengths beside `window`; a clip goes to the one that fits it best, held-out "
+        "ones to `window`",
     )
 
 
