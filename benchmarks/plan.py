@@ -72,9 +72,9 @@ CASES = [
     Case("wan2.1-t2v-1.3b", 6, WAN),
     Case("wan2.1-t2v-1.3b", 3, WAN, micro_batch=5),
     Case("wan2.1-t2v-1.3b", 6, WAN, checkpointing=True, micro_batch=5),
-    Case("wan2.1-t2v-1.3b", 3, WAN, precision="bf16", micro_batch=5),
-    Case("wan2.1-t2v-1.3b", 6, WAN, precision="bf16", checkpointing=True, micro_batch=10),
-    Case("ltx-video-2b", 4, LTX, micro_batch=4),
+    Case("ltx-video-2b", 3, LTX, micro_batch=4),
+    # Processors without bfloat16 take minutes to hours for this one.
+    Case("wan2.1-t2v-1.3b", 6, WAN, precision="bf16", micro_batch=2),
 ]
 # Off the way of glibc's own adjustment, by setting it.
 FIXED = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
