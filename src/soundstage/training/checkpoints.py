@@ -93,9 +93,10 @@ def publish(root: Path, steps: int, world_size: int, zero_stage: int, state: dic
     for path in (written, *(path for path in written.rglob("*") if path.is_dir())):
         flush(path)
     final = root / written.name
-    if final.exists():  # written by the same run before it was killed and resumed from an older one
-        _drop(final)
+    replaced = _set_aside(final) if final.exists() else None  # written before this run went on from an older one
     written.rename(final)
+    if replaced:
+        shutil.rmtree(replaced)
     shutil.rmtree(partial_folder(root))  # DeepSpeed leaves a script in it
     flush(root)
     write_text(root / "latest", final.name)
@@ -125,7 +126,11 @@ def clear_partial(root: Path) -> None:
 
 def _drop(folder: Path) -> None:
     """Delete a checkpoint; a kill meanwhile must not leave half of one under its name."""
+    shutil.rmtree(_set_aside(folder), ignore_errors=True)
+
+
+def _set_aside(folder: Path) -> Path:
     aside = folder.with_name(f"{_OLD}-{folder.name}")
     shutil.rmtree(aside, ignore_errors=True)
     folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    return aside

@@ -33,7 +33,13 @@ def deepspeed_config(
         "zero_optimization": {"stage": config.zero_stage},
         # Autocast keeps weights, and so what is saved and fingerprinted, in float32; DeepSpeed's own bf16 mode casts
         # the weights and leaves inputs as they are, which the transformers refuse.
-        "torch_autocast": {"enabled": config.precision == "bf16", "dtype": "bfloat16"},
+        # No module is named safe for communication in bfloat16: under ZeRO-3 its weights would be gathered rounded, and
+        # be saved so.
+        "torch_autocast": {
+            "enabled": config.precision == "bf16",
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],
+        },
         "zero_allow_untested_optimizer": True,
         "checkpoint": {"load_universal": universal},
         "steps_per_print": 10**9,

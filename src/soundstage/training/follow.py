@@ -55,8 +55,8 @@ def follow(job: TrainingJob, launcher: Launcher, tracker: Tracker) -> None:
     stopped = _stopped_at(job)
     if stopped is not None:
         raise TrainingStopped(
-            f"{job.stage} was asked to stop and did so after step {stopped} of {job.config.train.steps}, with a "
-            "checkpoint; running the stage again goes on from there"
+            f"{job.stage} was asked to stop and did so after step {stopped} of {job.config.train.steps}"
+            f"{', with a checkpoint' if stopped else ''}; running the stage again goes on from there"
         )
     if code != 0:
         raise _failure(job, f"ended with exit code {code}", launcher.last_words())
@@ -95,6 +95,8 @@ class _Follower:
 
     def _report(self) -> None:
         lines = read_metrics(self._job.metrics)
+        if len(lines) < self._seen:  # the run dropped what an earlier one had done after the checkpoint
+            self._seen = len([line for line in lines if line["step"] <= self._resumed])
         for line in lines[self._seen :]:
             step = int(line["step"])
             self._tracker.log_metrics({name: value for name, value in line.items() if name != "step"}, step)

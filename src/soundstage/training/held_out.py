@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,22 +67,32 @@ class HeldOut:
         """Whether training should end."""
         return bool(self._patience) and self._since >= self._patience
 
-    def restore_best(self) -> None:
-        """Give the model the weights of the best loss, when these were kept and there was one."""
+    def restore_best(self) -> bool:
+        """Give the model the weights of the best loss; false when none were kept."""
         if not self._patience or math.isinf(self._best):
-            return
+            return False
         torch.distributed.barrier()
         found = load_file(self._best_file)
         with self._engine.whole(write=True), torch.no_grad():
             for name, each in self._engine.trainable.items():
                 each.copy_(found[name])
+        return True
+
+    def save(self, folder: Path) -> None:
+        """Write the best weights into a checkpoint's folder."""
+        if self._patience and not math.isinf(self._best):
+            shutil.copyfile(self._best_file, folder / BEST_FILE)
 
     @property
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps of it."""
         return {"best": None if math.isinf(self._best) else self._best, "since": self._since}
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+    def resume(self, state: dict[str, Any], folder: Path) -> None:
+        """Go on from the `state` of a checkpoint and the best weights in its folder."""
         self._best = math.inf if state["best"] is None else float(state["best"])
         self._since = int(state["since"])
+        if self._patience and not math.isinf(self._best) and self._engine.rank == 0:
+            # What lies in scratch may be the best of a run that was killed after this checkpoint.
+            with atomic_path(self._best_file) as temporary:
+                shutil.copyfile(folder / BEST_FILE, temporary)

@@ -28,6 +28,8 @@ class TrainingJob(BaseModel):
     initial_adapter: Path | None
     """adapter to start from; None starts at zero"""
     out: Path
+    code: str = ""
+    """version of the code that asked for the job; a process of another one refuses it. Empty: any"""
     scratch: Path
     """checkpoints and metrics, kept when a run fails"""
 

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..models.backbones.load import reference_pretrained
 from ..models.bundle import CARD_FILE, describe_adapter
 from ..models.conditioned import parameter_count
-from ..stages import Inputs, Outcome, Work
+from ..stages import Inputs, Outcome, Work, code_version
 from .follow import run_job
 from .job import TrainingJob
 
@@ -80,6 +80,7 @@ def _train(
         initial_adapter=initial,
         out=work.out,
         scratch=work.scratch,
+        code=code_version(__name__),
     )
     run_job(job, work.tracker, work.workspace.root)
     curves = json.loads((work.out / "curves.json").read_text())

@@ -14,7 +14,10 @@ STOPPED_FILE = "stopped.json"
 
 
 class Termination:
-    """Notes SIGTERM inside its with-block instead of dying of it; the training loop looks between steps."""
+    """Notes SIGTERM inside its with-block instead of dying of it; the training loop looks between steps.
+
+    While outputs are being written it changes nothing: the job is done in a moment.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -36,3 +39,8 @@ class Termination:
 def mark_stopped(scratch: Path, steps: int) -> None:
     """Say that training stopped after `steps` steps because it was asked to, and can go on from there."""
     write_json(scratch / STOPPED_FILE, {"step": steps, "resumable": True})
+
+
+def forget_stopped(scratch: Path) -> None:
+    """Remove the mark of an earlier start: a job that Kubernetes started again has not stopped."""
+    (scratch / STOPPED_FILE).unlink(missing_ok=True)

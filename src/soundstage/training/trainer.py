@@ -7,6 +7,7 @@ import resource
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -28,7 +29,7 @@ from .job import CURVES_FILE, TrainingJob
 from .metrics import MetricsWriter, read_metrics
 from .objective import DenoisingObjective
 from .previews import first_of, write_previews
-from .termination import Termination, mark_stopped
+from .termination import Termination, forget_stopped, mark_stopped
 
 
 def train(job: TrainingJob) -> None:
@@ -36,6 +37,11 @@ def train(job: TrainingJob) -> None:
 
     Asked to stop by SIGTERM, it saves a checkpoint, marks the job as stopped and writes no outputs.
     """
+    with Termination() as termination:
+        _train(job, termination)
+
+
+def _train(job: TrainingJob, termination: Termination) -> None:
     config = job.config.train
     torch.manual_seed(config.seed)
     fingerprints = encoder_fingerprints(job.config.model.backbone, job.config.model.audio)
@@ -53,7 +59,7 @@ def train(job: TrainingJob) -> None:
         held_out = held_out_batches(ShardReader(job.shards, fingerprints, {"validation"}), config)
         null_text = TextEmbedding(*(part[None] for part in reader.text(NULL_CAPTION)))
         run = Run(job, engine, feed, held_out, backbone, objective, null_text)
-        if run.to_its_end():
+        if run.to_its_end(termination):
             run.save_outputs()
     finally:
         engine.close()
@@ -105,13 +111,16 @@ class Run:
         if engine.resumed is not None:
             self._start = engine.resumed.steps
             self._average.load(engine.resumed.folder, self._start)
-            self._held_out.resume(engine.resumed.state["held_out"])
+            self._held_out.resume(engine.resumed.state["held_out"], engine.resumed.folder)
+        self._saved = self._start
 
-    def to_its_end(self) -> bool:
+    def to_its_end(self, termination: Termination) -> bool:
         """Train from where the newest checkpoint is; false when asked to stop before the end."""
         config = self._config
         beat(self._job.scratch, self._engine.rank, self._start)
-        with MetricsWriter(self._job.metrics, self._engine.rank, self._start) as metrics, Termination() as termination:
+        if self._engine.rank == 0:
+            forget_stopped(self._job.scratch)
+        with MetricsWriter(self._job.metrics, self._engine.rank, self._start) as metrics:
             clock = Clock(time.monotonic(), time.monotonic())
             for step, batches in self._feed.steps(self._start, config.steps):
                 if self._held_out.exhausted:  # also when the checkpoint that the run goes on from says so
@@ -176,10 +185,16 @@ class Run:
 
     def _save(self, done: int, metrics: MetricsWriter) -> None:
         metrics.sync()
-        self._engine.save(done, {"held_out": self._held_out.state}, self._average.save)
+
+        def files(folder: Path) -> None:
+            self._average.save(folder)
+            self._held_out.save(folder)
+
+        self._engine.save(done, {"held_out": self._held_out.state}, files)
+        self._saved = done
 
     def _stop(self, done: int, metrics: MetricsWriter) -> None:
-        if done > self._start:
+        if done > self._saved:
             self._save(done, metrics)
         if self._engine.rank == 0:
             mark_stopped(self._job.scratch, done)
@@ -187,9 +202,8 @@ class Run:
     def save_outputs(self) -> None:
         """Write weights and curves; curves hold losses only, so that equal runs give equal bytes."""
         job, model = self._job, self._objective.model
-        self._held_out.restore_best()
         # The best weights were averaged when they were kept.
-        applied = nullcontext() if self._config.early_stop else self._average.applied()
+        applied = nullcontext() if self._held_out.restore_best() else self._average.applied()
         with applied, self._engine.whole():
             if self._engine.rank == 0:
                 if model.adapters is None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ..errors import SoundstageError
+from ..errors import ConfigError, SoundstageError
+from ..stages import code_version
 from .job import TrainingJob
 from .trainer import train
 
@@ -45,6 +46,7 @@ def main(job_path: str) -> int:
     here = int(os.environ.get("LOCAL_WORLD_SIZE", launcher.ranks))  # of all ranks, those on this host
     torch.set_num_threads(launcher.threads or max(1, (os.cpu_count() or 1) // here))
     try:
+        _refuse_other_code(job)
         train(job)
     except SoundstageError as error:
         _say(error)
@@ -54,6 +56,16 @@ def main(job_path: str) -> int:
         _say(error)
         return 1
     return 0
+
+
+def _refuse_other_code(job: TrainingJob) -> None:
+    """The result is named by the code that asked for it, and an image may hold another."""
+    here = code_version("soundstage.training.stages")
+    if job.code and job.code != here:
+        raise ConfigError(
+            f"this process has code {here}, the job was asked for by code {job.code}: run the image of that version, "
+            "or the pipeline from this one"
+        )
 
 
 def _say(error: Exception) -> None:

@@ -58,6 +58,7 @@ def run(plan: dict[str, Any]) -> None:
     for step in range(start, plan["steps"]):
         share = rows(step).chunk(engine.world_size)[engine.rank]
         found["losses"].append(engine.step(step, [share], lambda loss, batch: None))
+        engine.evaluate(share)  # leaves weights gathered, as held-out losses do
         found["norms"].append(engine.gradient_norm)
         average.update()
         found["weights"].append(whole(engine))

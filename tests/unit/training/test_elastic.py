@@ -46,7 +46,7 @@ def plan(
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("elastic")
-    kinds = [(stage, "fp32") for stage in STAGES] + [(2, "bf16")]
+    kinds = [(stage, "fp32") for stage in STAGES] + [(2, "bf16"), (3, "bf16")]
 
     def all_plans(name: str, out: str = "") -> list[dict[str, Any]]:
         return [plan(root, f"{name}-{s}-{p}", s, precision=p, out=f"{out or name}-{s}-{p}") for s, p in kinds]
@@ -63,7 +63,7 @@ def read(results: Path, name: str, stage: int, precision: str = "fp32") -> Found
     return found
 
 
-KINDS = [*((stage, "fp32") for stage in STAGES), (2, "bf16")]
+KINDS = [*((stage, "fp32") for stage in STAGES), (2, "bf16"), (3, "bf16")]
 
 
 @pytest.mark.parametrize(("stage", "precision"), KINDS)
@@ -131,6 +131,13 @@ def test_the_average_follows_its_law_in_float64(results: Path, stage: int) -> No
         average = {key: decay * average[key] + (1 - decay) * value.double() for key, value in weights.items()}
         for key, value in average.items():
             torch.testing.assert_close(kept[key].double(), value, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_weights_that_are_seen_whole_are_not_rounded_by_bfloat16(results: Path, stage: int) -> None:
+    for weights in read(results, "two", stage, "bf16")["weights"]:
+        for each in weights.values():
+            assert not torch.equal(each, each.bfloat16().float())
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -100,4 +100,4 @@ def test_deepspeed_is_told_sizes_that_multiply(world_size: int, accumulation: in
     assert told["train_micro_batch_size_per_gpu"] == micro
     assert told["train_batch_size"] == micro * accumulation * world_size
     assert told["zero_optimization"]["stage"] == 2
-    assert told["torch_autocast"] == {"enabled": True, "dtype": "bfloat16"}
+    assert told["torch_autocast"] == {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
