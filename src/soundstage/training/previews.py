@@ -28,7 +28,7 @@ def write_previews(
     null_text: TextEmbedding,
     num_inference_steps: int,
 ) -> None:
-    """Write `step00000100-<clip>.mp4` for each sample of `batch`: its true window left, the generated one right.
+    """Write `step00000100-0-<clip>.mp4` for each sample of `batch`: its true window left, the generated one right.
 
     Silent: shards hold what encoders heard, not the sound. All ranks take part, because under ZeRO-3 each holds a part
     of the weights; rank 0 decodes and writes.
@@ -51,9 +51,10 @@ def write_previews(
     if engine.rank != 0:
         return
     truth, found = (_decoded(backbone, latents) for latents in (batch.latents, made))
-    for clip_id, left, right in zip(batch.clip_ids, truth, found, strict=True):
+    # By number too: two windows may be of one clip.
+    for number, (clip_id, left, right) in enumerate(zip(batch.clip_ids, truth, found, strict=True)):
         beside = np.concatenate([enlarged(left), enlarged(right)], axis=2)
-        path = folder / f"step{steps:08d}-{clip_id[:12]}.mp4"
+        path = folder / f"step{steps:08d}-{number}-{clip_id[:12]}.mp4"
         write_video(path, beside, window.fps, None, 0)
 
 
