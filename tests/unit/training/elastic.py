@@ -1,7 +1,8 @@
 """A rank of `test_elastic.py`: engines at every ZeRO stage over a small module, run and resumed at this world size.
 
 `python -m torch.distributed.run ... elastic.py PLAN.json`, the plan a list of runs:
-{"folder", "zero_stage", "precision", "steps", "every", "out"}. A run goes on from the newest checkpoint of its folder.
+{"folder", "zero_stage", "precision", "steps", "every", "out"}, and "wide" for a large module. A run goes on from the
+newest checkpoint of its folder.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from soundstage.config.tree import TrainConfig
 from soundstage.training.average import WeightAverage
 from soundstage.training.engine import Engine
+from soundstage.training.held_out import BEST_FILE, HeldOut
 
 BATCH, DECAY = 4, 0.7
 
@@ -37,6 +40,30 @@ class Regression(nn.Module):
         return (found - batch[:, 2:]).square().mean()
 
 
+class Wide(nn.Module):
+    """One matrix large enough for ZeRO-3 to let go of it between passes: above 100,000 elements."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layers = nn.Sequential(nn.Linear(2, 400), nn.Tanh(), nn.Linear(400, 400), nn.Tanh(), nn.Linear(400, 2))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """The loss of rows (x0, x1, y0, y1)."""
+        return (self.layers(batch[:, :2]) - batch[:, 2:]).square().mean()
+
+
+class HeldRows:
+    """A held-out batch, as `HeldOut` takes it."""
+
+    clip_ids = tuple(range(BATCH))
+
+    def to(self, device: torch.device) -> torch.Tensor:
+        """Its rows, the same at every measurement."""
+        return rows(10**6).to(device)
+
+
 def rows(step: int) -> torch.Tensor:
     """The global batch of a step."""
     return torch.randn(BATCH, 4, generator=torch.Generator().manual_seed(step))
@@ -48,17 +75,21 @@ def run(plan: dict[str, Any]) -> None:
         steps=plan["steps"], global_batch=BATCH, learning_rate=0.05, warmup_steps=2, zero_stage=plan["zero_stage"],
         precision=plan["precision"], keep_checkpoints=2, gradient_clip=0.5,
     )  # fmt: skip
-    engine = Engine(Regression(), config, 1, Path(plan["folder"]))
+    engine = Engine(Wide() if plan.get("wide") else Regression(), config, 1, Path(plan["folder"]))
     average = WeightAverage(engine, DECAY)
-    start, found = 0, {"losses": [], "norms": [], "weights": [], "average": []}
+    scratch = Path(plan["folder"]).with_suffix(".scratch")
+    held_out = HeldOut(engine, [HeldRows()], patience=100, scratch=scratch)
+    start, found = 0, {"losses": [], "norms": [], "weights": [], "average": [], "held_out": []}
     if engine.resumed is not None:
         start = engine.resumed.steps
         average.load(engine.resumed.folder, start)
-        assert engine.resumed.state == {"told": start}
+        held_out.resume(engine.resumed.state["held_out"], engine.resumed.folder)
+        torch.distributed.barrier()
+        found["best_resumed"] = load_file(scratch / BEST_FILE)
     for step in range(start, plan["steps"]):
         share = rows(step).chunk(engine.world_size)[engine.rank]
         found["losses"].append(engine.step(step, [share], lambda loss, batch: None))
-        engine.evaluate(share)  # leaves weights gathered, as held-out losses do
+        found["held_out"].append(held_out.measure(step + 1))
         found["norms"].append(engine.gradient_norm)
         average.update()
         found["weights"].append(whole(engine))
@@ -66,7 +97,11 @@ def run(plan: dict[str, Any]) -> None:
             found["average"].append(whole(engine))
         done = step + 1
         if done % plan["every"] == 0 and done < plan["steps"]:
-            engine.save(done, {"told": done}, average.save)
+            engine.save(
+                done, {"held_out": held_out.state}, lambda folder: (average.save(folder), held_out.save(folder))
+            )
+    assert held_out.restore_best()
+    found["best"] = whole(engine)
     if engine.rank == 0:
         torch.save(found | {"start": start}, plan["out"])
     engine._engine.destroy()

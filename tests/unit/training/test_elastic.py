@@ -51,7 +51,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def all_plans(name: str, out: str = "") -> list[dict[str, Any]]:
         return [plan(root, f"{name}-{s}-{p}", s, precision=p, out=f"{out or name}-{s}-{p}") for s, p in kinds]
 
-    launch(2, all_plans("two"), root)
+    wide = [plan(root, f"wide-{stage}-bf16", stage, steps=2, precision="bf16") | {"wide": True} for stage in (2, 3)]
+    launch(2, all_plans("two") + wide, root)
     # A run is over at its last step, so going on means: the newest checkpoint is of step 3.
     launch(1, [*all_plans("one"), *all_plans("one", "one-again"), *all_plans("two", "two-to-one")], root)
     launch(2, [*all_plans("one", "one-to-two"), *all_plans("two", "two-again")], root)
@@ -133,9 +134,25 @@ def test_the_average_follows_its_law_in_float64(results: Path, stage: int) -> No
             torch.testing.assert_close(kept[key].double(), value, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(("stage", "precision"), KINDS)
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_the_best_weights_are_kept_and_go_with_their_checkpoint(
+    results: Path, name: str, stage: int, precision: str
+) -> None:
+    straight, again = read(results, name, stage, precision), read(results, f"{name}-again", stage, precision)
+    losses = straight["held_out"]
+    for found, best in ((straight["best"], losses.index(min(losses))), (again["best"], losses.index(min(losses)))):
+        assert all(torch.equal(found[key], straight["weights"][best][key]) for key in found)
+    # The straight run went on after that checkpoint and left a later best, if it had one.
+    then = losses[:EVERY].index(min(losses[:EVERY]))
+    assert all(torch.equal(again["best_resumed"][key], straight["weights"][then][key]) for key in again["best_resumed"])
+    assert again["held_out"] == losses[EVERY:]
+
+
 @pytest.mark.parametrize("stage", [2, 3])
 def test_weights_that_are_seen_whole_are_not_rounded_by_bfloat16(results: Path, stage: int) -> None:
-    for weights in read(results, "two", stage, "bf16")["weights"]:
+    found = read(results, "wide", stage, "bf16")
+    for weights in (*found["weights"], found["best"]):
         for each in weights.values():
             assert not torch.equal(each, each.bfloat16().float())
 
