@@ -48,7 +48,7 @@ def sample_batches(data: Data, start: int) -> Batches:
     reader = reader_of(data.samples)
     with ThreadPoolExecutor(our._READERS) as readers:
         reading = (readers.map(reader.read, chosen) for chosen in _order(reader, start))
-        yield from our.prefetch(map(_stacked, our.ahead(reading, 1)), our._STEPS_AHEAD)
+        yield from our.prefetch(map(_stacked, our.ahead(reading, 1)), our.STEPS_AHEAD)
 
 
 def _stacked(samples: Iterable[tuple[torch.Tensor, dict[str, torch.Tensor]]]) -> torch.Tensor:
@@ -76,7 +76,7 @@ def read_batches(data: Data, start: int, threads: int) -> Batches:
     try:
         with ThreadPoolExecutor(threads) as readers:
             reading = (readers.map(read, chosen) for chosen in _order(reader, start))
-            yield from our.prefetch(map(list, our.ahead(reading, 1)), our._STEPS_AHEAD)
+            yield from our.prefetch(map(list, our.ahead(reading, 1)), our.STEPS_AHEAD)
     finally:
         for descriptor in files.values():
             os.close(descriptor)

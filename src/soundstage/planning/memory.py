@@ -7,12 +7,12 @@ from typing import Any
 
 from ..config.tree import TrainConfig
 from ..training.engine import deepspeed_config
+from ..training.feed import STEPS_AHEAD
 from .calibration import Calibration
 from .figures import GIB, Figure, gib
 from .step import StepCount
 
 _SINGLE = 4
-_STEPS_AHEAD = 2  # as the feed reads
 # DeepSpeed's defaults, in elements: of the buffer that gradients are reduced in, of what a ZeRO-3 rank gathers.
 _REDUCE_BUCKET, _MAX_LIVE = 500_000_000, 1_000_000_000
 
@@ -54,7 +54,7 @@ def host_memory(count: StepCount, train: TrainConfig, ranks: int, calibration: C
     figures = {
         "weights while loading": gib(count.frozen + count.trainable),
         "averaged weights": gib(average),
-        "batches read ahead": gib(_STEPS_AHEAD * passes * count.batch),
+        "batches read ahead": gib(STEPS_AHEAD * passes * count.batch),
         "process": Figure(calibration.host_overhead_gib, "GiB", "assumed"),
     }
     return {name: each for name, each in figures.items() if each.value}

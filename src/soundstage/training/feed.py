@@ -21,7 +21,8 @@ from .order import Order, Place, Stream, by_bucket
 
 T = TypeVar("T")
 _TAG_NOISE = 1
-_STEPS_AHEAD = 2
+STEPS_AHEAD = 2
+"""Optimizer steps whose samples are read before they are asked for."""
 _READERS = min(4, os.cpu_count() or 1)  # reading, hashing, widening and drawing noise all let other threads run
 
 
@@ -100,7 +101,7 @@ class Feed:
             reading = ((step, self._reading(step, readers)) for step in range(start, end))
             # Readers go on with the next step while this one is stacked.
             made = ((step, [_stacked(samples) for samples in parts]) for step, parts in ahead(reading, 1))
-            yield from prefetch(made, depth=_STEPS_AHEAD)
+            yield from prefetch(made, depth=STEPS_AHEAD)
 
     def _reading(self, step: int, readers: Executor) -> list[Iterable[_Sample]]:
         """The samples of each micro batch of a step, which are being read when this returns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from soundstage.models.backbones.base import TextEmbedding
 
 WINDOW = WindowConfig(num_frames=4, size=16)
 FINGERPRINTS = {"codec": "pixels", "audio": "a1"}
+ABOUT = {"fingerprints": FINGERPRINTS, "buckets": {"4x16x16": WINDOW.model_dump(mode="json")}}
 TEXT = TextEmbedding(torch.arange(2 * 3 * 4.0).view(2, 3, 4), torch.tensor([[1, 0, 0], [1, 1, 0]]).bool())
 
 
@@ -40,8 +41,9 @@ def write_payload(
     per_shard: int = 3,
     captions: Sequence[str] = ("", "a lamp"),
     text: TextEmbedding = TEXT,
+    about: Mapping[str, Any] = ABOUT,
 ) -> None:
-    """An encode payload of these samples, with the embeddings of captions."""
+    """An encode payload of these samples, with the embeddings of captions, and `about` in its index."""
     shards: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for first in range(0, len(samples), per_shard):
@@ -52,5 +54,4 @@ def write_payload(
         rows += made
     write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
     write_text(folder / "text.safetensors", text.embeddings, text.mask)
-    buckets = {"4x16x16": WINDOW.model_dump(mode="json")}
-    write_index(folder, shards, {"captions": list(captions), "fingerprints": FINGERPRINTS, "buckets": buckets})
+    write_index(folder, shards, {"captions": list(captions), **about})

@@ -12,22 +12,15 @@ import torch
 
 from soundstage.config import load_config, stage_slice
 from soundstage.config.slices import TrainSlice
-from soundstage.data.records import SHARD_SAMPLES, write_table
-from soundstage.data.shards import (
-    EncodedSample,
-    ShardReader,
-    shard_entry,
-    shard_rows,
-    write_index,
-    write_shard,
-    write_text,
-)
+from soundstage.data.shards import EncodedSample, ShardReader
 from soundstage.data.windows import bucket_name
 from soundstage.models.audio.load import feature_grids
 from soundstage.models.backbones.base import Backbone, CodecShape
 from soundstage.models.backbones.load import FAMILIES, encode_captions, encoder_fingerprints, encoders, new_backbone
 from soundstage.models.backbones.stand_in import save_stand_in
 from soundstage.training.job import TrainingJob
+
+from ..data.sharding import write_payload
 
 CAPTIONS = ["", "a lamp flashes", "a bird flaps"]
 PER_SHARD = 6
@@ -80,21 +73,11 @@ def write_shards(
     made = [encoded_sample(windows[n % len(windows)], n, use, n == poisoned) for n, use in enumerate(uses)]
     for number, weight in (weights or {}).items():
         made[number].about["weight"] = weight
-    shards: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
-    for first in range(0, len(made), PER_SHARD):
-        path, batch = folder / "shards" / f"{len(shards):06d}.tar", made[first : first + PER_SHARD]
-        write_shard(path, batch)
-        written = shard_rows(path, batch)
-        shards.append(shard_entry(path, written))
-        rows += written
-    write_table(folder / "samples.parquet", SHARD_SAMPLES, rows, ["key"])
-    embedded = encode_captions(encoders(config.model.backbone)[1], CAPTIONS)
-    write_text(folder / "text.safetensors", embedded.embeddings, embedded.mask)
     grids = {name: asdict(grid) for name, grid in feature_grids(config.model.audio).items()}
-    about = {"captions": CAPTIONS, "fingerprints": fingerprints(config), "grids": grids}
-    about["buckets"] = {bucket_name(each.window): each.window.model_dump(mode="json") for each in windows}
-    write_index(folder, shards, about)
+    buckets = {bucket_name(each.window): each.window.model_dump(mode="json") for each in windows}
+    about = {"fingerprints": fingerprints(config), "grids": grids, "buckets": buckets}
+    embedded = encode_captions(encoders(config.model.backbone)[1], CAPTIONS)
+    write_payload(folder, made, PER_SHARD, CAPTIONS, embedded, about)
 
 
 def reader_of(folder: Path, config: TrainSlice, use: str = "pretrain") -> ShardReader:
