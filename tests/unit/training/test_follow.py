@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from soundstage.stages import NullTracker
 from soundstage.training import heartbeat
 from soundstage.training.follow import follow
 from soundstage.training.job import TrainingJob
+from soundstage.training.metrics import MetricsWriter
 
 from .makers import job_in, train_slice
 
@@ -90,6 +91,25 @@ def test_a_failure_quotes_the_last_words_and_the_log(job: TrainingJob) -> None:
     with pytest.raises(TrainingError, match="ended with exit code 5 after step 3: rank 3 fell") as caught:
         follow(job, Scripted(lambda: 5), NullTracker())
     assert str(job.scratch / "log.txt") in str(caught.value)
+
+
+def test_a_resumed_run_reports_the_steps_that_it_does_again(job: TrainingJob) -> None:
+    class Kept(NullTracker):
+        def __init__(self) -> None:
+            self.losses: list[tuple[int, float]] = []
+
+        def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+            self.losses.append((step, metrics["loss"]))
+
+    def write(*losses: float) -> None:
+        with MetricsWriter(job.metrics, 0, 0) as metrics:
+            for step, loss in enumerate(losses, start=1):
+                metrics.write(step=step, loss=loss)
+
+    tracker = Kept()
+    write(1.0, 2.0, 3.0)  # by a run that was killed before its first checkpoint
+    follow(job, Scripted(lambda: None, lambda: write(4.0), lambda: write(4.0, 5.0) or 0), tracker)
+    assert tracker.losses == [(1, 1.0), (2, 2.0), (3, 3.0), (1, 4.0), (2, 5.0)]
 
 
 def test_a_hung_rank_is_killed_but_not_while_the_job_waits_for_its_turn(job: TrainingJob) -> None:
