@@ -108,7 +108,7 @@ def test_a_resumed_run_reports_the_steps_that_it_does_again(job: TrainingJob) ->
 
     tracker = Kept()
     write(1.0, 2.0, 3.0)  # by a run that was killed before its first checkpoint
-    follow(job, Scripted(lambda: None, lambda: write(4.0), lambda: write(4.0, 5.0) or 0), tracker)
+    follow(job, Scripted(lambda: None, lambda: write(4.0), lambda: write(4.0, 5.0) or 0, waits=9), tracker)
     assert tracker.losses == [(1, 1.0), (2, 2.0), (3, 3.0), (1, 4.0), (2, 5.0)]
 
 
